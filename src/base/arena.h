@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One lifetime for many small things: an arena per request, batch or query; freed in one call. Born
+ * with a cap; past it arena_alloc returns NULL and `failed` latches, so a caller may check once at
+ * the end where every use tolerates NULL, or at each allocation. Not thread-safe. */
+#ifndef LYMER_BASE_ARENA_H
+#define LYMER_BASE_ARENA_H
+
+#include "base/str.h"
+
+struct arena_chunk;
+
+struct arena {
+    struct arena_chunk *chunks; /* newest first */
+    char *at, *end;             /* free part of the newest chunk */
+    size_t used_bytes, max_bytes;
+    bool failed;
+};
+
+struct arena arena_init(size_t max_bytes);
+void arena_fini(struct arena *a);
+/* Forgets everything, keeps one chunk. */
+void arena_reset(struct arena *a);
+
+void *arena_grow(struct arena *a, size_t n, size_t align); /* slow path */
+
+/* Uninitialised memory, aligned; NULL past the cap. */
+static inline void *arena_alloc(struct arena *a, size_t n, size_t align)
+{
+    uintptr_t at = ((uintptr_t)a->at + (align - 1)) & ~(uintptr_t)(align - 1);
+    if (LIKELY(a->at && n <= (uintptr_t)a->end - at && at <= (uintptr_t)a->end)) {
+        a->at = (char *)at + n;
+        return (void *)at;
+    }
+    return arena_grow(a, n, align);
+}
+
+/* Zeroed array; NULL on overflow or past the cap. */
+void *arena_calloc(struct arena *a, size_t count, size_t size, size_t align);
+#define ARENA_NEW(a, type) ((type *)arena_calloc((a), 1, sizeof(type), _Alignof(type)))
+#define ARENA_ARRAY(a, type, count) \
+    ((type *)arena_calloc((a), (count), sizeof(type), _Alignof(type)))
+
+/* A copy with a NUL behind it (not counted in n); STR_NONE past the cap. */
+struct str arena_str(struct arena *a, struct str s);
+struct str arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fixed-width little- and big-endian loads and stores, varints, zigzag. The bounded forms never
+ * read or write past `end`. */
+#ifndef LYMER_BASE_BYTES_H
+#define LYMER_BASE_BYTES_H
+
+#include "base/base.h"
+
+#include <assert.h>
+#include <string.h>
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "on-disk structs are used in place");
+
+static inline uint16_t load_u16le(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32_t load_u32le(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint64_t load_u64le(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void store_u16le(void *p, uint16_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline void store_u32le(void *p, uint32_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline void store_u64le(void *p, uint64_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline uint32_t load_u32be(const void *p)
+{
+    return __builtin_bswap32(load_u32le(p));
+}
+
+static inline uint64_t load_u64be(const void *p)
+{
+    return __builtin_bswap64(load_u64le(p));
+}
+
+static inline void store_u32be(void *p, uint32_t v)
+{
+    store_u32le(p, __builtin_bswap32(v));
+}
+
+static inline void store_u64be(void *p, uint64_t v)
+{
+    store_u64le(p, __builtin_bswap64(v));
+}
+
+#define VARINT_MAX 10
+
+/* Writes v at p (VARINT_MAX bytes of room) and returns the byte after it. */
+static inline uint8_t *varint_put(uint8_t *p, uint64_t v)
+{
+    while (v >= 0x80) {
+        *p++ = (uint8_t)(v | 0x80);
+        v >>= 7;
+    }
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+static inline size_t varint_len(uint64_t v)
+{
+    return ((size_t)(63 - __builtin_clzll(v | 1)) * 9 + 73) / 64;
+}
+
+/* Reads a varint at p; NULL when it runs past end or is longer than ten bytes. */
+static inline const uint8_t *varint_get(const uint8_t *p, const uint8_t *end, uint64_t *v)
+{
+    uint64_t out = 0;
+    for (unsigned shift = 0; shift < 70; shift += 7) {
+        if (UNLIKELY(p == end))
+            return NULL;
+        uint8_t byte = *p++;
+        out |= shift < 64 ? (uint64_t)(byte & 0x7f) << shift : 0;
+        if (LIKELY(byte < 0x80)) {
+            *v = out;
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static inline uint64_t zigzag(int64_t v)
+{
+    return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+}
+
+static inline int64_t unzigzag(uint64_t v)
+{
+    return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
+}
+
+#endif

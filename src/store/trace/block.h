@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An immutable columnar block (docs/format/block.md): built once from the batches of one tenant,
+ * then only read. Private to store/trace. The store owns names, manifest and lifetimes; a block
+ * knows its own bytes. */
+#ifndef LYMER_STORE_TRACE_BLOCK_H
+#define LYMER_STORE_TRACE_BLOCK_H
+
+#include "base/os/os.h"
+#include "base/zip.h"
+#include "model/query.h"
+#include "model/trace.h"
+
+struct block;
+
+struct block_meta {
+    uint64_t span_count, trace_count, file_bytes;
+    uint64_t min_ns, max_ns; /* of span starts */
+    uint64_t max_end_ns;
+};
+
+/* One (service, name, kind) of a block. */
+struct block_op {
+    struct str service, name;
+    enum span_kind kind;
+    uint64_t span_count, error_count, last_seen_ns;
+};
+
+/* Calls between services in one minute, by the start of the child span. */
+struct block_edge {
+    uint32_t minute;        /* since 1970 */
+    uint32_t parent, child; /* index into services */
+    uint32_t calls;
+};
+
+/* A span whose parent is not in this block: its edge is resolved against other blocks. Sorted by
+ * trace id. */
+struct block_orphan {
+    uint8_t trace_id[16], parent_id[8];
+    uint32_t service, minute;
+};
+
+/* What the build learned and the store keeps (in the manifest). Lives in the arena given to
+ * block_build. */
+struct block_summary {
+    struct block_meta meta;
+    struct block_op *ops;
+    size_t op_count;
+    struct str *services;
+    size_t service_count;
+    struct block_edge *edges;
+    size_t edge_count;
+    struct block_orphan *orphans;
+    size_t orphan_count;
+};
+
+/* Reused from block to block by the builder thread, so that its memory stays warm. */
+struct block_builder;
+struct block_builder *block_builder_new(void);
+void block_builder_free(struct block_builder *bb);
+
+/* Writes and syncs the file `path` from the spans of `batches` (all of one tenant). Deterministic:
+ * the same batches give the same bytes. On failure the file may be left in part; the caller removes
+ * it. */
+MUST_CHECK enum errc block_build(struct block_builder *bb, struct os *os, const char *path,
+                                 const struct batch *const *batches, size_t batch_count,
+                                 struct arena *a, struct block_summary *out, struct err *e);
+
+/* Reads and checks the footer: E_CORRUPT, E_VERSION, E_IO, E_NOT_FOUND. One reference. Thread-safe
+ * from then on. */
+MUST_CHECK enum errc block_open(struct os *os, const char *path, struct block **out, struct err *e);
+struct block *block_ref(struct block *b);
+void block_unref(struct block *b); /* the last one closes the file */
+const struct block_meta *block_meta(const struct block *b);
+size_t block_resident_bytes(const struct block *b);
+
+/* Adds the block's spans of the trace to t. E_OK also when there are none. */
+MUST_CHECK enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a,
+                                 struct trace *t, struct err *e);
+
+/* Calls hit(arg, trace id, start) for matching spans, newest part of the block first; hit returns
+ * the start below which it is no longer interested (0: all), so that older parts are skipped. */
+typedef uint64_t block_hit(void *arg, const uint8_t trace_id[16], uint64_t start_ns);
+MUST_CHECK enum errc block_search(struct block *b, const struct trace_query *q, block_hit *hit,
+                                  void *arg, struct err *e);
+
+/* Every trace of the block in its order: id and first start. */
+MUST_CHECK enum errc
+block_each_trace(struct block *b, bool (*each)(void *arg, const uint8_t id[16], uint64_t min_ns),
+                 void *arg, struct err *e);
+
+/* Service of the span, as a view that lives as long as the block; false when the span is not here.
+ */
+MUST_CHECK enum errc block_span_service(struct block *b, const uint8_t trace_id[16],
+                                        const uint8_t span_id[8], bool *found, struct str *service,
+                                        struct err *e);
+/* True when the block may hold the trace; one probe of the resident index, no I/O. */
+bool block_may_have(const struct block *b, const uint8_t trace_id[16]);
+
+/* Reads every byte and checks every checksum, count and index. */
+MUST_CHECK enum errc block_verify(struct block *b, struct err *e);
+
+#endif

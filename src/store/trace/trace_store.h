@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The trace store's door.
+ *
+ * Writes: store_append hands a sealed batch to the writer thread, which appends its image to the
+ * write-ahead log, adds it to the memtable and calls back. The callback is the acknowledgement: by
+ * then the batch is in the log as the sync policy demands and every later snapshot sees it. A full
+ * memtable is built into one immutable block per tenant in the background; the manifest makes it
+ * official and releases the log.
+ *
+ * Reads: a snapshot holds references to the memtables and blocks of one moment; it costs no copy
+ * and blocks nobody. Reads may be made from any thread, also from several on one snapshot.
+ *
+ * The store knows no wire format and no sockets; everything outside goes through `struct os`. */
+#ifndef LYMER_STORE_TRACE_TRACE_STORE_H
+#define LYMER_STORE_TRACE_TRACE_STORE_H
+
+#include "base/os/os.h"
+#include "base/os/thread.h"
+#include "model/batch.h"
+#include "model/query.h"
+#include "model/trace.h"
+
+struct store;
+struct snap;
+
+enum sync_policy { SYNC_INTERVAL, SYNC_EACH, SYNC_OS };
+
+struct store_config {
+    struct os *os;
+    const char *dir; /* created when absent; a process holds it by a lock file */
+    bool log;        /* false: no write-ahead log (--memory) */
+    enum sync_policy sync;
+    uint64_t sync_every_ns;   /* SYNC_INTERVAL */
+    uint64_t memtable_bytes;  /* a memtable that reaches this is built into blocks */
+    uint64_t memtable_age_ns; /* so is one whose oldest batch is older than this */
+    uint64_t retention_ns;    /* 0: keep */
+    uint64_t max_disk_bytes;  /* 0: no cap; oldest blocks go first */
+    uint32_t queue_max;       /* batches waiting for the writer */
+    uint32_t services_max,
+        operations_max; /* per tenant; past it names are counted under an overflow name */
+    bool threads;       /* false: no threads; store_step() does the work (simulator) */
+};
+
+void store_config_defaults(struct store_config *c, struct os *os, const char *dir);
+
+/* Recovers what a crash left: manifest, blocks, then the log. E_LOCKED, E_VERSION and E_IO touch
+ * nothing. */
+MUST_CHECK enum errc store_open(struct store **out, const struct store_config *c, struct err *e);
+/* Acknowledges what is queued, builds what is in memory into blocks, syncs, closes. */
+void store_close(struct store *s);
+
+/* Embedded in the sender's own struct; called once from the writer thread (or store_step). */
+struct store_ticket {
+    struct msg msg;
+    struct batch *batch;
+    void (*done)(struct store_ticket *t, enum errc result, const char *why);
+};
+
+/* Takes one reference of t->batch when it answers E_OK; then done() will be called exactly once.
+ * Otherwise (E_UNAVAILABLE: queue or memory full; E_FULL: disk) nothing was taken and done() is not
+ * called. Never blocks. */
+MUST_CHECK enum errc store_append(struct store *s, struct store_ticket *t);
+
+/* Builds everything acknowledged so far into blocks and waits for it. */
+MUST_CHECK enum errc store_flush(struct store *s, struct err *e);
+/* Without threads: writer, builder and retention each take one step. True while there is work left.
+ */
+bool store_step(struct store *s);
+/* Changes what can be changed while running: retention, disk cap, sync policy. */
+void store_reconfigure(struct store *s, const struct store_config *c);
+
+/* --- reading --- */
+
+struct snap *store_snap(struct store *s);
+void snap_unref(struct snap *s);
+
+/* Every span of the trace, from wherever it lies, in order. Views live as long as arena and
+ * snapshot. E_NOT_FOUND; E_NO_MEMORY past the arena's cap. */
+MUST_CHECK enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16],
+                                struct arena *a, struct trace **out, struct err *e);
+
+/* Traces with a matching span, newest first, exact: the `limit` newest of all. */
+MUST_CHECK enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,
+                                 struct trace_hits *out, struct err *e);
+
+/* Every trace of a tenant whose spans start in [min, max], oldest first; each() returns false to
+ * stop. Export. */
+MUST_CHECK enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns,
+                                     uint64_t max_ns, bool (*each)(void *arg, const uint8_t id[16]),
+                                     void *arg, struct err *e);
+
+struct operation {
+    struct str name;
+    enum span_kind kind;
+    uint64_t last_seen_ns;
+};
+
+struct dependency {
+    struct str parent, child;
+    uint64_t calls;
+};
+
+/* Sorted by name; operations by name, then kind. Arrays in the arena. Empty service: all
+ * operations. */
+MUST_CHECK enum errc snap_services(struct snap *s, struct str tenant, struct arena *a,
+                                   struct str **out, size_t *n);
+MUST_CHECK enum errc snap_operations(struct snap *s, struct str tenant, struct str service,
+                                     int kind, struct arena *a, struct operation **out, size_t *n);
+/* Calls between services (and within one) whose child span starts in [from, to]; sorted by parent,
+ * then child. Exact to the minute at the edges of the window. */
+MUST_CHECK enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
+                                       uint64_t to_ns, struct arena *a, struct dependency **out,
+                                       size_t *n);
+
+struct store_stats {
+    uint64_t memtable_spans, memtable_bytes, block_count, block_spans, block_bytes, log_bytes;
+    uint64_t oldest_ns, newest_ns;
+    bool read_only; /* the disk is full */
+};
+
+void store_stats(struct store *s, struct store_stats *out);
+
+/* --- checking --- */
+
+/* Reads a directory without changing it and reports each file in a line: `say` gets "blocks/…:
+ * 131072 spans, ok". E_CORRUPT when anything is damaged. Works on a live directory too. */
+MUST_CHECK enum errc store_verify(struct os *os, const char *dir,
+                                  void (*say)(void *arg, const char *line), void *arg,
+                                  struct err *e);
+
+#endif
