@@ -21,6 +21,21 @@ void arena_fini(struct arena *a);
 /* Forgets everything, keeps one chunk. */
 void arena_reset(struct arena *a);
 
+/* Under AddressSanitizer memory not handed out is poisoned. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define arena_poison(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
+#define arena_unpoison(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
+#else
+#define arena_poison(p, n)   ((void)(p), (void)(n))
+#define arena_unpoison(p, n) ((void)(p), (void)(n))
+#endif
+
 void *arena_grow(struct arena *a, size_t n, size_t align); /* slow path */
 
 /* Uninitialised memory, aligned; NULL past the cap. */
@@ -29,6 +44,7 @@ static inline void *arena_alloc(struct arena *a, size_t n, size_t align)
     uintptr_t at = ((uintptr_t)a->at + (align - 1)) & ~(uintptr_t)(align - 1);
     if (LIKELY(a->at && n <= (uintptr_t)a->end - at && at <= (uintptr_t)a->end)) {
         a->at = (char *)at + n;
+        arena_unpoison((void *)at, n);
         return (void *)at;
     }
     return arena_grow(a, n, align);

@@ -8,10 +8,12 @@
 #include "base/bytes.h"
 #include "base/str.h"
 
+__extension__ typedef unsigned __int128 u128; /* ISO C has no name for it */
+
 /* 64x64 multiply folded to 64 bits: every input bit reaches every output bit. */
 static inline uint64_t hash_mix(uint64_t a, uint64_t b)
 {
-    unsigned __int128 m = (unsigned __int128)a * b;
+    u128 m = (u128)a * b;
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
