@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the OpenTelemetry SDKs send is what Jaeger's JSON gives back, field by field."""
+import base64
+import json
+
+from lib import NODE_DIR, ROOT, VENV_PYTHON, Server, check, equal, get, run, scenario, until
+
+KINDS = {"node": {0: "internal", 1: "server", 2: "client", 3: "producer", 4: "consumer"},
+         "python": {0: "internal", 1: "server", 2: "client", 3: "producer", 4: "consumer"}}
+STATUS = {1: "OK", 2: "ERROR"}
+
+
+def ns(t):
+    return t[0] * 1_000_000_000 + t[1] if isinstance(t, list) else t
+
+
+def jaeger_tag(sdk, key, value):
+    """The tag an attribute becomes. Node has one number type: whole numbers are sent as integers."""
+    if isinstance(value, bool):
+        return {"key": key, "type": "bool", "value": value}
+    if isinstance(value, int):
+        big = abs(value) > 2**53 - 1
+        return {"key": key, "type": "int64", "value": str(value) if big else value}
+    if isinstance(value, float):
+        return {"key": key, "type": "float64", "value": value}
+    if isinstance(value, bytes):
+        return {"key": key, "type": "binary", "value": base64.b64encode(value).decode()}
+    if isinstance(value, list):
+        return {"key": key, "type": "string", "value": json.dumps(value, separators=(",", ":"))}
+    return {"key": key, "type": "string", "value": value}
+
+
+def expected_span(sdk, s):
+    tags = [jaeger_tag(sdk, k, v) for k, v in s["attributes"].items()]
+    tags += [jaeger_tag(sdk, "otel.scope.name", s["scope"]["name"]), jaeger_tag(sdk, "otel.scope.version", s["scope"]["version"]),
+             jaeger_tag(sdk, "span.kind", KINDS[sdk][s["kind"]])]
+    if s["status"]["code"]:
+        tags.append(jaeger_tag(sdk, "otel.status_code", STATUS[s["status"]["code"]]))
+    if s["status"]["code"] == 2:
+        tags.append(jaeger_tag(sdk, "error", True))
+    if s["status"].get("message"):
+        tags.append(jaeger_tag(sdk, "otel.status_description", s["status"]["message"]))
+    if s["traceState"]:
+        tags.append(jaeger_tag(sdk, "w3c.tracestate", s["traceState"]))
+    references = []
+    if s["parentSpanId"]:
+        references.append({"refType": "CHILD_OF", "traceID": s["traceId"], "spanID": s["parentSpanId"]})
+    references += [{"refType": "FOLLOWS_FROM", "traceID": x["traceId"], "spanID": x["spanId"]} for x in s["links"]]
+    logs = [{"timestamp": ns(e["time"]) // 1000,
+             "fields": [jaeger_tag(sdk, "event", e["name"])] + sorted((jaeger_tag(sdk, k, v) for k, v in e["attributes"].items()), key=lambda t: t["key"])}
+            for e in s["events"]]
+    out = {"traceID": s["traceId"], "spanID": s["spanId"], "operationName": s["name"], "references": references,
+           "startTime": ns(s["start"]) // 1000, "duration": (ns(s["end"]) - ns(s["start"])) // 1000,
+           "tags": sorted(tags, key=lambda t: t["key"]), "logs": logs, "processID": "p1"}
+    if s["flags"]:
+        out["flags"] = s["flags"]
+    return out
+
+
+def compare(server, sdk, sent):
+    trace_id = sent[0]["traceId"]
+    answer = until(lambda: get(server.url(f"/api/traces/{trace_id}")) or None, what="trace")
+    equal([answer[k] for k in ("total", "limit", "offset", "errors")], [0, 0, 0, None], "envelope")
+    equal(len(answer["data"]), 1, "traces")
+    trace = answer["data"][0]
+    equal(trace["traceID"], trace_id, "trace id")
+    by_id = {s["spanID"]: s for s in trace["spans"]}
+    equal(sorted(by_id), sorted(s["spanId"] for s in sent), "span ids")
+    for s in sent:
+        got = dict(by_id[s["spanId"]])
+        got.pop("warnings")
+        want = expected_span(sdk, s)
+        got.pop("parentSpanID", None)
+        equal(sorted(got), sorted(want), f"{s['name']}: fields")
+        for field in want:
+            equal(got[field], want[field], f"{s['name']}: {field}")
+    resource = dict(sent[0]["resource"])
+    process = trace["processes"]["p1"]
+    equal(process["serviceName"], resource.pop("service.name"), "service")
+    moved = {t["key"]: t for t in process["tags"]}
+    for key, value in resource.items():
+        equal(moved.get(key), jaeger_tag(sdk, key, value), f"resource {key}")
+    check(len(moved) == len(resource), "extra process tags", sorted(moved), sorted(resource))
+
+
+def url_for(server, protocol):
+    return server.url("", "grpc") if protocol == "grpc" else server.url("/v1/traces", "otlp")
+
+
+@scenario
+def node_sdk():
+    with Server() as server:
+        for protocol in ("grpc", "proto", "json"):
+            for compression in ("none", "gzip"):
+                done = run("node", "sdk.mjs", protocol, compression, url_for(server, protocol), cwd=NODE_DIR)
+                compare(server, "node", json.loads(done.stdout))
+        names = get(server.url("/api/services"))
+        equal(names["data"], sorted(f"node-{p}-{c}" for p in ("grpc", "proto", "json") for c in ("none", "gzip")), "services")
+        server.stop()
+
+
+@scenario
+def python_sdk():
+    with Server() as server:
+        for protocol in ("grpc", "proto"):
+            for compression in ("none", "gzip"):
+                done = run(VENV_PYTHON, f"{ROOT}/tests/e2e/sdk_python.py", protocol, compression, url_for(server, protocol))
+                compare(server, "python", json.loads(done.stdout))
+        server.stop()
+
+
+@scenario
+def sdk_traces_survive_a_restart():
+    with Server() as server:
+        done = run("node", "sdk.mjs", "grpc", "gzip", url_for(server, "grpc"), cwd=NODE_DIR)
+        sent = json.loads(done.stdout)
+        compare(server, "node", sent)
+        server.stop()  # blocks on disk
+        with Server(data=server.data) as again:
+            compare(again, "node", sent)
+            again.kill()
+        with Server(data=server.data) as after_kill:
+            compare(after_kill, "node", sent)
