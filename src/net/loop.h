@@ -54,10 +54,12 @@ uint16_t listener_port(const struct listener *li);
 void listener_close(struct listener *li);
 
 struct conn_ops {
-    /* Bytes came: take what you can, return how many; what is left is offered again with more
-     * behind it. */
+    /* Bytes came: take what you can, return how many. What is left is offered again when more came
+     * behind it or reading is resumed. */
     size_t (*read)(void *arg, struct str in);
-    /* The output drained below the low-water mark: more may be written. */
+    /* The end of a turn in which conn_turn was called: write what has gathered. May be NULL. */
+    void (*turn)(void *arg);
+    /* The socket took bytes and at most CONN_LOW_BYTES are left. May be NULL. */
     void (*drained)(void *arg);
     /* Peer closed its writing side (half-close). Output may still be written. */
     void (*eof)(void *arg);
@@ -65,19 +67,26 @@ struct conn_ops {
     void (*closed)(void *arg);
 };
 
-/* Takes fd. Output is capped at out_max bytes; conn_write answers false past it and the owner
- * should close. */
+#define CONN_LOW_BYTES (64 * KIB)
+
+/* Takes fd. At most in_max bytes are read at once, and so kept when the owner takes none. Output is
+ * capped at out_max bytes; conn_write answers false past it and the owner should close. */
 struct conn *conn_new(struct loop *l, int fd, const struct conn_ops *ops, void *arg, size_t in_max,
                       size_t out_max);
-/* Copies what the socket does not take at once. Flushed at the end of the loop's turn, so many
- * small writes become one. */
+void conn_set_in_max(struct conn *c, size_t in_max);
+/* Copies. Flushed at the end of the loop's turn, so many small writes become one. */
 MUST_CHECK bool conn_write(struct conn *c, struct str data);
 size_t conn_pending(const struct conn *c);
+void conn_turn(struct conn *c);              /* asks for ops->turn at the end of this turn */
 void conn_pause(struct conn *c, bool pause); /* stop or resume reading */
-/* Flushes pending output, then closes (lingering for the peer to read it). */
+/* Flushes pending output, then closes, lingering CONN_LINGER_NS at most for the peer to read it
+ * (a close with unread input would reset the connection and lose what was sent). */
+#define CONN_LINGER_NS (5 * NS_PER_S)
 void conn_close_soft(struct conn *c);
 void conn_close(struct conn *c); /* now; `closed` runs before it returns */
-/* Monotonic time of the last byte in either direction. */
+/* Monotonic time of the last byte in either direction, and of the last one sent (or of the first
+ * queued when nothing was pending before). */
 uint64_t conn_last_active_ns(const struct conn *c);
+uint64_t conn_last_sent_ns(const struct conn *c);
 
 #endif
