@@ -33,13 +33,16 @@ struct json_reader {
     struct str text;
     enum json_type type;
     unsigned depth;
-    uint8_t stack[JSON_DEPTH_MAX / 8]; /* one bit a level: object or array */
     uint8_t want;
+    bool skipping;                     /* strings are not unescaped */
+    uint8_t stack[JSON_DEPTH_MAX / 8]; /* one bit a level: object or array */
 };
 
 void json_reader_init(struct json_reader *r, struct str in, struct arena *a);
-/* The next token, also in r->type. Strict RFC 8259; invalid UTF-8 inside strings is passed through;
- * lone surrogate escapes become U+FFFD. After the top-level value only white space may follow. */
+/* A copy of the struct is a bookmark: assign it back to read on from there. E_DEPTH past
+ * JSON_DEPTH_MAX, E_NO_MEMORY past the arena's cap, else E_TRUNCATED or E_INVALID. The next token,
+ * also in r->type. Strict RFC 8259; invalid UTF-8 inside strings is passed through; lone surrogate
+ * escapes become U+FFFD. After the top-level value only white space may follow. */
 enum json_type json_next(struct json_reader *r);
 /* Skips the value whose first token was just read. */
 void json_skip(struct json_reader *r);

@@ -8,8 +8,9 @@
  * is used in place after batch_open() has checked every offset in it.
  *
  * Within a batch attribute keys and span names are numbered once; spans carry the numbers. String
- * values are not interned, but a value equal to the last one seen under its key shares its bytes
- * (`same offset` is a cheap hint that two values are equal; different offsets say nothing).
+ * values are not interned, but a value equal to the one under the same key in the last span of the
+ * same name shares its bytes (`same offset` is a cheap hint that two values are equal; different
+ * offsets say nothing).
  *
  * Arrays and maps (ATTR_ARRAY, ATTR_KVLIST) are kept as the serialised OTLP ArrayValue /
  * KeyValueList message, checked for shape and depth when they came in: lossless, and read only when
@@ -52,6 +53,9 @@ enum span_status { STATUS_UNSET, STATUS_OK, STATUS_ERROR, STATUS_COUNT };
 #define BATCH_SPAN_ATTRS_MAX 65536u     /* attributes, events, links of one span, each */
 #define BATCH_KEY_MAX        (64 * KIB) /* bytes of an attribute key, span or event name, trace state */
 #define BATCH_TENANT_MAX     128u
+/* Resource attributes summed over the groups of a batch: what a reader that visits each group does
+ * at most. */
+#define BATCH_GROUP_ATTRS_MAX (4u << 20)
 
 /* Bytes [off, off+len) of the heap. */
 struct sref {
@@ -178,29 +182,37 @@ enum span_reject { REJECT_TRACE_ID, REJECT_SPAN_ID, REJECT_DEPTH, REJECT_LIMIT, 
 
 const char *span_reject_text(enum span_reject r); /* a sentence for the client */
 
-struct key_slot;
-
-/* Growing arrays of one element type. Private to batch.c but for the inline adders below. */
+/* A growing array. */
 struct batch_vec {
     char *p;
-    uint32_t n, cap;
+    uint32_t n, cap; /* elements */
 };
 
-/* Reused from request to request by one thread, so its memory stays warm. */
+/* Strings numbered in order of first appearance, found by hash. */
+struct batch_dict {
+    struct batch_vec refs;  /* struct sref: the image's section */
+    struct batch_vec notes; /* uint32_t each: see batch.c */
+    struct dict_slot *slots;
+    uint32_t mask;
+};
+
+enum batch_owner { OWNER_NONE, OWNER_RESOURCE, OWNER_SCOPE, OWNER_SPAN, OWNER_EVENT, OWNER_LINK };
+
+/* Reused from request to request by one thread, so its memory stays warm. The fields are private to
+ * batch.c. */
 struct batch_builder {
-    struct batch_vec groups, keys, names, spans, attrs, events, links, heap;
-    struct key_slot *key_table, *name_table; /* open addressing, power of two */
-    uint32_t key_mask, name_mask;
-    uint32_t *next_key; /* key id → the key that followed it last time: the common case of the next
-                           lookup */
-    struct sref *last_value; /* key id → its last string value */
-    uint32_t prev_key;
-    uint32_t span_attr_at; /* start of the attributes of what is being built */
+    struct batch_vec groups, spans, attrs, events, links, heap;
+    struct batch_dict keys, names;
+    uint32_t expect;   /* the attribute that the next one probably resembles */
+    uint32_t owner_at; /* first attribute of what was begun last */
+    uint8_t owner;     /* enum batch_owner of what was begun last */
+    bool failed;       /* the cap or the machine's memory was hit */
+    uint8_t bad[3];    /* bits 1 << enum span_reject of the resource, the scope and the span */
+    uint32_t resource_spans, scope_spans; /* spans.n when they were begun */
+    uint32_t group_attrs;                 /* resource attributes summed over groups */
+    uint32_t span_heap, span_strings;     /* heap.n and dictionary sizes when the span was begun */
     uint32_t rejected[REJECT_COUNT];
     uint64_t min_ns, max_ns;
-    bool in_span, span_bad_depth, span_over_limit, failed;
-    uint32_t mark_attrs, mark_events, mark_links,
-        mark_heap; /* roll-back points of the span being built */
 };
 
 void batch_builder_init(struct batch_builder *b);
@@ -218,36 +230,56 @@ static inline uint32_t batch_builder_spans(const struct batch_builder *b)
 }
 uint32_t batch_builder_rejected(const struct batch_builder *b);
 
-/* The order of building: for each group: group_begin, resource attributes (bb_attr…),
- * bb_group_scope, scope attributes, bb_group_end; then for its spans: bb_span, fields through the
- * pointer, attributes, then events each followed by its attributes, links likewise, bb_span_end.
- * Attributes belong to what was begun last. Resource and scope may also come after the spans on the
- * wire: a codec finds them first (protobuf allows any order). */
+/* The order of building: for each resource: bb_group_begin, resource attributes (bb_attr…); for
+ * each of its scopes: bb_group_scope, scope attributes, bb_group_end; then the scope's spans:
+ * bb_span, fields through the pointer, attributes, then events each followed by its attributes,
+ * links likewise, bb_span_end. Attributes belong to what was begun last.
+ *
+ * The pointers returned are NULL when the builder has failed (bb_event and bb_link also when the
+ * span has too many: leave that one out) and valid until the next call that begins the same kind of
+ * thing. Set ids, times, kind, status, flags and dropped counts directly; strings with bb_string. A
+ * group that got no span is taken back. */
 struct group_rec *bb_group_begin(struct batch_builder *b);
-void bb_group_scope(struct batch_builder *b); /* the following attributes are the scope's */
+struct group_rec *bb_group_scope(struct batch_builder *b);
 void bb_group_end(struct batch_builder *b);
-
-/* A new zeroed span in the current group; NULL when the builder has failed. Set id, time, kind,
- * status, flags and dropped counts directly; strings with bb_string. The pointer is valid until
- * bb_span_end. */
 struct span_rec *bb_span(struct batch_builder *b);
-/* Moves on to the span's events or links: attributes added after go to the newest one. */
 struct event_rec *bb_event(struct batch_builder *b);
 struct link_rec *bb_link(struct batch_builder *b);
-/* Ends attributes of what was begun last. Called by bb_event, bb_link and bb_span_end themselves.
- */
+/* Early, if it can be: spans of one name tend to have the same attributes. */
 void bb_name(struct batch_builder *b, struct span_rec *s, struct str name);
 struct sref bb_string(struct batch_builder *b, struct str s);
 /* One attribute of what was begun last. bb_attr_str serves STR, BYTES, ARRAY and KVLIST. */
 void bb_attr_str(struct batch_builder *b, struct str key, enum attr_type type, struct str value);
 void bb_attr_bits(struct batch_builder *b, struct str key, enum attr_type type, uint64_t bits);
-/* Values nested deeper than BATCH_DEPTH_MAX: the span will be rejected. */
-void bb_span_too_deep(struct batch_builder *b);
+/* What was begun last has a value nested deeper than BATCH_DEPTH_MAX: its span, or every span of
+ * its resource or scope, will be rejected. */
+void bb_too_deep(struct batch_builder *b);
 /* Checks the span (ids not zero, limits held); a bad one is taken back and counted in rejected[].
  * True when kept. */
 bool bb_span_end(struct batch_builder *b);
-/* Takes the unfinished span back without counting it (a decoder met damage in the middle). */
+/* Takes the unfinished span back without counting it. */
 void bb_span_abort(struct batch_builder *b);
+
+/* Taking back more than a span, to decode it again in another order: to where bb_mark() was. */
+struct bb_mark {
+    uint32_t groups, spans, attrs, events, links;
+    uint32_t owner_at, resource_spans, scope_spans, group_attrs;
+    uint32_t rejected[REJECT_COUNT];
+    uint64_t min_ns, max_ns;
+    uint8_t owner, bad[3];
+};
+struct bb_mark bb_mark(const struct batch_builder *b);
+void bb_rewind(struct batch_builder *b, const struct bb_mark *m);
+
+/* Calls for a codec that finds a group's schema URL behind its spans. */
+static inline uint32_t bb_group_count(const struct batch_builder *b)
+{
+    return b->groups.n;
+}
+static inline struct group_rec *bb_group_at(struct batch_builder *b, uint32_t i)
+{
+    return (struct group_rec *)(void *)b->groups.p + i;
+}
 
 /* The spans so far as one immutable batch with one reference; the builder is left as it was (reset
  * it). */

@@ -122,7 +122,8 @@ struct span_origin {
 };
 struct span *span_from_batch(const struct batch *b, const struct span_rec *s,
                              struct span_origin *groups, struct arena *a);
-/* The same span into a builder whose current group is its own (import, export, block tests). */
+/* The same into a builder: a group, then spans that are of it (import, generator, tests). */
+void group_to_builder(const struct resource *r, const struct scope *s, struct batch_builder *b);
 void span_to_builder(const struct span *s, struct batch_builder *b);
 
 /* The value as the text that searches compare and tables show: strings as they are, true/false,
