@@ -97,8 +97,8 @@ static enum json_type number(struct json_reader *r)
     const char *p = r->at, *part, *end = r->end;
     p += *p == '-';
     part = p;
-    p = digits(p, end);
-    bool ok = p > part && (*part != '0' || p == part + 1);
+    p = p < end && *p == '0' ? p + 1 : digits(p, end); /* no leading zeros */
+    bool ok = p > part;
     if (ok && p < end && *p == '.') {
         part = ++p;
         p = digits(p, end);

@@ -44,8 +44,8 @@ static_assert(sizeof(struct event_rec) == 32 && sizeof(struct link_rec) == 48, "
 
 static bool vec_grow(struct batch_builder *b, struct batch_vec *v, size_t more, size_t size)
 {
-    size_t need = v->n + more, cap = max_size(v->cap * (size_t)2, VEC_MIN_BYTES / size);
-    cap = min_size(max_size(cap, need), BATCH_IMAGE_MAX / size);
+    size_t need = v->n + more, cap = max_size(v->cap * (size_t)2, need);
+    cap = min_size(cap, BATCH_IMAGE_MAX / size);
     char *p = cap >= need && !b->failed ? realloc(v->p, cap * size) : NULL;
     if (!p) {
         b->failed = true;
@@ -61,13 +61,18 @@ static inline bool vec_room(struct batch_builder *b, struct batch_vec *v, size_t
     return LIKELY(v->cap - v->n >= more) || vec_grow(b, v, more, size);
 }
 
+static void vec_init(struct batch_vec *v, size_t size)
+{
+    *v = (struct batch_vec){.p = xmalloc(VEC_MIN_BYTES), .cap = (uint32_t)(VEC_MIN_BYTES / size)};
+}
+
 static void vec_reset(struct batch_vec *v, size_t size)
 {
+    v->n = 0;
     if (v->cap * size > VEC_WARM_MAX) {
         free(v->p);
-        *v = (struct batch_vec){0};
+        vec_init(v, size);
     }
-    v->n = 0;
 }
 
 static inline struct attr_rec *attrs_of(const struct batch_builder *b)
@@ -97,7 +102,7 @@ static inline uint32_t *dict_note(const struct batch_dict *d, uint32_t id)
 
 static inline bool heap_has(const struct batch_builder *b, struct sref at, struct str s)
 {
-    return at.len == s.n && memcmp(b->heap.p + at.off, s.p, s.n) == 0;
+    return at.len == s.n && (s.n == 0 || memcmp(b->heap.p + at.off, s.p, s.n) == 0);
 }
 
 static struct sref heap_add(struct batch_builder *b, struct str s)
@@ -112,7 +117,10 @@ static struct sref heap_add(struct batch_builder *b, struct str s)
 
 static void dict_init(struct batch_dict *d)
 {
-    *d = (struct batch_dict){.slots = xcalloc(SLOTS_MIN, sizeof *d->slots), .mask = SLOTS_MIN - 1};
+    vec_init(&d->refs, sizeof(struct sref));
+    vec_init(&d->notes, sizeof(uint32_t));
+    d->slots = xcalloc(SLOTS_MIN, sizeof *d->slots);
+    d->mask = SLOTS_MIN - 1;
 }
 
 static void dict_fini(struct batch_dict *d)
@@ -196,6 +204,12 @@ void batch_builder_init(struct batch_builder *b)
     *b = (struct batch_builder){.min_ns = UINT64_MAX};
     dict_init(&b->keys);
     dict_init(&b->names);
+    vec_init(&b->groups, sizeof(struct group_rec));
+    vec_init(&b->spans, sizeof(struct span_rec));
+    vec_init(&b->attrs, sizeof(struct attr_rec));
+    vec_init(&b->events, sizeof(struct event_rec));
+    vec_init(&b->links, sizeof(struct link_rec));
+    vec_init(&b->heap, 1);
 }
 
 void batch_builder_fini(struct batch_builder *b)

@@ -341,7 +341,7 @@ TEST(batch_past_the_cap_is_refused_and_memory_given_back)
     CHECK_INT(batch_seal(&b, STR(""), 0, &batch, &e), E_TOO_BIG);
     batch_builder_reset(&b);
     CHECK(!batch_builder_failed(&b));
-    CHECK_INT(b.heap.cap, 0);
+    CHECK(b.heap.cap <= 64 * KIB);
     group(&b, "cart");
     span(&b, "x", 1);
     CHECK(bb_span_end(&b));
