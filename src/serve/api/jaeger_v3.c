@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The API of Jaeger v2's page: OTLP JSON, RFC 3339 times, protobuf's JSON rules (64-bit numbers as
+ * strings, zero fields and empty lists left out). */
+#include "codec/otlp.h"
+#include "model/kvs.h"
+#include "serve/api/jaeger_answer.h"
+#include "serve/api/jaeger_params.h"
+
+/* --- names --- */
+
+static void get_services(struct http_req *r)
+{
+    struct answer a;
+    struct str *names;
+    size_t n;
+    if (!answer_begin(&a, r, ANSWER_V3))
+        return;
+    enum errc rc = snap_services(answer_snap(&a), a.tenant, &r->arena, &names, &n);
+    if (rc) {
+        answer_fail_code(&a, rc, NULL);
+        return;
+    }
+    json_object(&a.w);
+    if (n) {
+        JSON_KEY_C(&a.w, "services");
+        json_array(&a.w);
+        for (size_t i = 0; i < n; i++)
+            json_str(&a.w, names[i]);
+        json_array_end(&a.w);
+    }
+    json_object_end(&a.w);
+    answer_send(&a, false);
+}
+
+static struct str shown_kind(enum span_kind kind)
+{
+    return kind == KIND_UNSPECIFIED ? STR("internal") : jaeger_kind_text(kind);
+}
+
+/* "No kind" is shown as internal, so a name may come twice with it: once is enough. */
+static void put_operations(struct json_writer *w, const struct operation *ops, size_t n)
+{
+    json_object(w);
+    if (n) {
+        JSON_KEY_C(w, "operations");
+        json_array(w);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct str kind = shown_kind(ops[i].kind);
+        if (i && str_eq(ops[i].name, ops[i - 1].name) && str_eq(kind, shown_kind(ops[i - 1].kind)))
+            continue;
+        json_object(w);
+        JSON_KEY_C(w, "name");
+        json_str(w, ops[i].name);
+        JSON_KEY_C(w, "spanKind");
+        json_str(w, kind);
+        json_object_end(w);
+    }
+    if (n)
+        json_array_end(w);
+    json_object_end(w);
+}
+
+static void get_operations(struct http_req *r)
+{
+    struct answer a;
+    struct operation *ops = NULL;
+    size_t n = 0;
+    if (!answer_begin(&a, r, ANSWER_V3))
+        return;
+    struct str kind_text = jaeger_param(r, STR("spanKind"));
+    if (!kind_text.n)
+        kind_text = jaeger_param(r, STR("span_kind"));
+    enum span_kind kind = KIND_UNSPECIFIED;
+    enum errc rc = E_OK;
+    if (jaeger_kind_from(kind_text, &kind))
+        rc = snap_operations(answer_snap(&a), a.tenant, jaeger_param(r, STR("service")),
+                             kind_text.n ? (int)kind : -1, &r->arena, &ops, &n);
+    if (rc) {
+        answer_fail_code(&a, rc, NULL);
+        return;
+    }
+    put_operations(&a.w, ops, n);
+    answer_send(&a, false);
+}
+
+/* --- traces --- */
+
+#define SLICE_SPANS 512u /* encoded at a time */
+
+static const struct str result_head = {"{\"result\":{\"resourceSpans\":[", 28};
+
+/* The elements of the encoder's one list, joined to those before. */
+static bool put_slice(struct answer *a, struct span *const *spans, size_t n, struct buf *slice)
+{
+    buf_reset(slice);
+    otlp_encode_traces_json(spans, n, slice);
+    struct str json = buf_str(slice);
+    size_t open = str_find(json, '['), close = json.n;
+    while (close > open && json.p[close - 1] != ']')
+        close--;
+    if (slice->failed || close < open + 2)
+        return false;
+    if (a->buf.n || a->started)
+        buf_add_char(&a->buf, ',');
+    else
+        buf_add_str(&a->buf, result_head);
+    buf_add_str(&a->buf, str_of(json.p + open + 1, close - open - 2));
+    return !a->buf.failed && answer_flush(a);
+}
+
+static bool put_trace(struct answer *a, struct trace *t, struct arena *scratch, struct buf *slice)
+{
+    struct span **spans = trace_by_origin(t, scratch);
+    if (!spans)
+        return false;
+    for (uint32_t i = 0; i < t->span_count; i += SLICE_SPANS)
+        if (!put_slice(a, spans + i, min_size(t->span_count - i, SLICE_SPANS), slice))
+            return false;
+    return true;
+}
+
+/* Reads, adjusts and writes one trace; one that is gone in the meantime is no error. */
+static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct arena *scratch,
+                      struct buf *slice, struct err *e)
+{
+    struct trace *t;
+    arena_reset(scratch);
+    enum errc rc = query_trace(answer_snap(a), a->tenant, id, raw, &a->api->adjust, scratch, &t, e);
+    if (rc)
+        return rc == E_NOT_FOUND;
+    if (put_trace(a, t, scratch, slice))
+        return true;
+    return fail(e, E_NO_MEMORY, "the trace is larger than an answer may hold in memory") == E_OK;
+}
+
+static void send_traces(struct answer *a, const struct trace_hits *hits, bool raw)
+{
+    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    struct buf slice = buf_init(ANSWER_BUF_MAX);
+    struct err e = {0};
+    bool ok = true;
+    for (uint32_t i = 0; i < hits->n && ok; i++)
+        ok = put_found(a, hits->v[i].trace_id, raw, &scratch, &slice, &e);
+    if (!ok && !a->started) {
+        answer_fail_code(a, e.code, &e);
+    } else if (!ok) {
+        answer_break(a, str_from_c(err_msg(&e)));
+    } else if (!a->buf.n && !a->started) {
+        answer_fail(a, 404, STR("No traces found"));
+    } else {
+        buf_add_c(&a->buf, "]}}");
+        answer_send(a, false);
+    }
+    buf_fini(&slice);
+    arena_fini(&scratch);
+}
+
+/* The search behind /traces and /trace-summaries. False when the answer is already complete. */
+static bool search(struct answer *a, struct jaeger_search *s, struct trace_hits *hits)
+{
+    struct str why;
+    struct err e = {0};
+    if (!jaeger_params_v3_search(a->r, s, &why)) {
+        answer_fail(a, 400, why);
+        return false;
+    }
+    s->q.tenant = a->tenant;
+    enum errc rc = snap_search(answer_snap(a), &s->q, &a->r->arena, hits, &e);
+    if (rc) {
+        answer_fail_code(a, rc, &e);
+        return false;
+    }
+    if (!hits->complete)
+        http_set_header(a->r, "x-search-complete", STR("false"));
+    return true;
+}
+
+static void get_traces(struct http_req *r)
+{
+    struct answer a;
+    struct jaeger_search s;
+    struct trace_hits hits;
+    if (answer_begin(&a, r, ANSWER_V3) && search(&a, &s, &hits))
+        send_traces(&a, &hits, s.raw);
+}
+
+static void get_trace(struct http_req *r)
+{
+    struct answer a;
+    struct jaeger_get q;
+    struct str why;
+    if (!answer_begin(&a, r, ANSWER_V3))
+        return;
+    if (!jaeger_params_v3_get(r, r->params[0], &q, &why)) {
+        answer_fail(&a, 400, why);
+        return;
+    }
+    struct trace_hit hit = {0};
+    memcpy(hit.trace_id, q.id, 16);
+    send_traces(&a, &(struct trace_hits){.v = &hit, .n = 1}, q.raw);
+}
+
+/* --- summaries --- */
+
+static void put_text(struct json_writer *w, struct str key, struct str value)
+{
+    if (value.n) {
+        json_key(w, key);
+        json_str(w, value);
+    }
+}
+
+static void put_count(struct json_writer *w, struct str key, uint32_t n)
+{
+    if (n) {
+        json_key(w, key);
+        json_u64(w, n);
+    }
+}
+
+static void put_time(struct json_writer *w, struct str key, uint64_t ns)
+{
+    if (ns) {
+        json_key(w, key);
+        json_u64_str(w, ns);
+    }
+}
+
+static void put_summary(struct json_writer *w, const struct trace_summary *s)
+{
+    json_object(w);
+    JSON_KEY_C(w, "traceId");
+    json_hex(w, s->trace_id, 16);
+    put_text(w, STR("rootServiceName"), s->root_service);
+    put_text(w, STR("rootOperationName"), s->root_operation);
+    put_time(w, STR("minStartTimeUnixNano"), s->min_start_ns);
+    put_time(w, STR("maxEndTimeUnixNano"), s->max_end_ns);
+    put_count(w, STR("spanCount"), s->span_count);
+    put_count(w, STR("errorSpanCount"), s->error_count);
+    put_count(w, STR("orphanSpanCount"), s->orphan_count);
+    if (s->service_count) {
+        JSON_KEY_C(w, "services");
+        json_array(w);
+        for (uint32_t i = 0; i < s->service_count; i++) {
+            json_object(w);
+            put_text(w, STR("name"), s->services[i].name);
+            put_count(w, STR("spanCount"), s->services[i].span_count);
+            put_count(w, STR("errorSpanCount"), s->services[i].error_count);
+            json_object_end(w);
+        }
+        json_array_end(w);
+    }
+    json_object_end(w);
+}
+
+static bool put_summary_of(struct answer *a, const uint8_t id[16], bool *any, struct arena *scratch,
+                           struct err *e)
+{
+    struct trace *t;
+    struct trace_summary s;
+    arena_reset(scratch);
+    enum errc rc = query_trace(answer_snap(a), a->tenant, id, false, &a->api->adjust, scratch, &t,
+                               e);
+    if (rc == E_NOT_FOUND)
+        return true;
+    if (!rc && summarize_trace(t, scratch, &s))
+        rc = fail(e, E_NO_MEMORY, "a trace is larger than a query may hold in memory");
+    if (rc)
+        return false;
+    if (!*any) {
+        JSON_KEY_C(&a->w, "summaries");
+        json_array(&a->w);
+    }
+    *any = true;
+    put_summary(&a->w, &s);
+    return answer_flush(a);
+}
+
+static void get_summaries(struct http_req *r)
+{
+    struct answer a;
+    struct jaeger_search s;
+    struct trace_hits hits;
+    struct err e = {.code = E_CANCELLED};
+    if (!answer_begin(&a, r, ANSWER_V3) || !search(&a, &s, &hits))
+        return;
+    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    bool ok = true, any = false;
+    json_object(&a.w);
+    for (uint32_t i = 0; i < hits.n && ok; i++)
+        ok = put_summary_of(&a, hits.v[i].trace_id, &any, &scratch, &e);
+    if (ok) {
+        if (any)
+            json_array_end(&a.w);
+        json_object_end(&a.w);
+        answer_send(&a, false);
+    } else if (a.started) {
+        answer_break(&a, str_from_c(err_msg(&e)));
+    } else {
+        answer_fail_code(&a, e.code, &e);
+    }
+    arena_fini(&scratch);
+}
+
+const struct http_route jaeger_v3_routes[] = {
+    {"GET", "/api/v3/services", get_services, HTTP_ON_POOL},
+    {"GET", "/api/v3/operations", get_operations, HTTP_ON_POOL},
+    {"GET", "/api/v3/traces", get_traces, HTTP_ON_POOL},
+    {"GET", "/api/v3/traces/{id}", get_trace, HTTP_ON_POOL},
+    {"GET", "/api/v3/trace-summaries", get_summaries, HTTP_ON_POOL},
+};
+const size_t jaeger_v3_route_count = ARRAY_LEN(jaeger_v3_routes);
