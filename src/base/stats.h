@@ -46,6 +46,9 @@
     X(REQUESTS_HTTP, COUNTER, "requests_total", "protocol=\"http\"",                               \
       "Requests read, by protocol.")                                                               \
     X(REQUESTS_GRPC, COUNTER, "requests_total", "protocol=\"grpc\"", "")                           \
+    X(CALLS_DEADLINE, COUNTER, "calls_ended_total", "reason=\"deadline\"",                         \
+      "gRPC calls that ended before they were answered, by reason.")                               \
+    X(CALLS_CANCELLED, COUNTER, "calls_ended_total", "reason=\"cancelled\"", "")                   \
     X(BYTES_IN, COUNTER, "received_bytes_total", "", "Bytes read from sockets.")                   \
     X(BYTES_OUT, COUNTER, "sent_bytes_total", "", "Bytes written to sockets.")                     \
     X(INFLIGHT_BYTES, GAUGE, "inflight_bytes", "", "Bytes of request bodies held now.")            \

@@ -87,6 +87,7 @@ void inflight_give(struct http_server *server, size_t bytes);
 
 const struct http_limits *server_limits(const struct http_server *server);
 bool server_draining(const struct http_server *server); /* any thread */
+struct work_pool *server_pool(const struct http_server *server); /* NULL: there is none */
 
 /* Frees a request and its arena. Any thread. Until then the server counts as busy. */
 void request_free(struct http_req *r);
