@@ -18,10 +18,13 @@ size_t num_put_hex(char *out, const void *p, size_t n);
 
 MUST_CHECK bool num_get_u64(struct str s, uint64_t *v);
 MUST_CHECK bool num_get_i64(struct str s, int64_t *v);
+/* Decimal with optional sign, point and exponent, or a name as above; what is too large for a
+ * double is refused. */
 MUST_CHECK bool num_get_double(struct str s, double *v);
 /* Exactly n bytes from 2n digits, either case. */
 MUST_CHECK bool num_get_hex(struct str s, void *out, size_t n);
-/* "64MiB", "50GB", "1073741824": decimal and binary suffixes, case folded. */
+/* "64MiB", "50GB", "1073741824": decimal (k, MB) and binary (Ki, MiB) suffixes
+ * up to peta, case folded. */
 MUST_CHECK bool num_get_bytes(struct str s, uint64_t *v);
 
 /* Go duration: "1.5s", "100ms", "2h45m", "10us", "10µs", "-1.5h". */

@@ -41,39 +41,43 @@ static bool take_unit(struct str *s, uint64_t *ns)
 
 #define DURATION_LIMIT (UINT64_C(1) << 63)
 
-/* Digits behind the point as number and power of ten; those that do not fit change nothing. */
-static double take_fraction(struct str *s, size_t *digits)
+/* The digits behind the point as so many ns of `unit`; those that do not fit change nothing. The
+ * order of the divisions is Go's, so that both read a text alike. */
+static uint64_t fraction_ns(struct str digits, uint64_t unit)
 {
     uint64_t number = 0;
     double scale = 1;
-    for (*digits = 0; s->n && is_digit(s->p[0]); *s = str_skip(*s, 1), ++*digits) {
-        if (number > (DURATION_LIMIT - 10) / 10)
-            continue;
-        number = number * 10 + (uint64_t)(s->p[0] - '0');
+    for (size_t i = 0; i < digits.n && number <= (DURATION_LIMIT - 10) / 10; i++) {
+        number = number * 10 + (uint64_t)(digits.p[i] - '0');
         scale *= 10;
     }
-    return (double)number / scale;
+    return (uint64_t)((double)number * ((double)unit / scale));
 }
 
-/* One "12.5ms" off the front of *s, added to *sum. The fraction goes through double as in Go, so
- * that both read a text alike. */
+static struct str take_all_digits(struct str *s)
+{
+    size_t n = 0;
+    while (n < s->n && is_digit(s->p[n]))
+        n++;
+    struct str digits = str_take(*s, n);
+    *s = str_skip(*s, n);
+    return digits;
+}
+
+/* One "12.5ms" off the front of *s, added to *sum. */
 static bool take_term(struct str *s, uint64_t *sum)
 {
-    uint64_t whole = 0, unit, ns;
-    size_t digits = 0, fraction_digits = 0;
-    for (; s->n && is_digit(s->p[0]); *s = str_skip(*s, 1), digits++)
-        if (__builtin_mul_overflow(whole, 10, &whole) ||
-            __builtin_add_overflow(whole, (uint64_t)(s->p[0] - '0'), &whole))
-            return false;
-    double fraction = 0;
+    uint64_t number = 0, unit, ns;
+    struct str whole = take_all_digits(s), fraction = STR("");
     if (s->n && s->p[0] == '.') {
         *s = str_skip(*s, 1);
-        fraction = take_fraction(s, &fraction_digits);
+        fraction = take_all_digits(s);
     }
-    if (digits + fraction_digits == 0 || !take_unit(s, &unit) ||
-        __builtin_mul_overflow(whole, unit, &ns) || ns > DURATION_LIMIT)
+    if (whole.n + fraction.n == 0 || (whole.n && !num_get_u64(whole, &number)))
         return false;
-    ns += (uint64_t)(fraction * (double)unit);
+    if (!take_unit(s, &unit) || __builtin_mul_overflow(number, unit, &ns) || ns > DURATION_LIMIT)
+        return false;
+    ns += fraction_ns(fraction, unit);
     return !__builtin_add_overflow(*sum, ns, sum) && *sum <= DURATION_LIMIT;
 }
 

@@ -29,7 +29,7 @@ void stats_write(struct buf *out)
         if (i == 0 || strcmp(row->name, rows[i - 1].name) != 0)
             write_head(out, row);
         char number[NUM_TEXT_MAX];
-        size_t n = num_put_i64(number, stat_get((enum stat)i));
+        size_t n = num_put_i64(number, stat_get((enum stat_id)i));
         bool labels = row->labels[0] != '\0';
         buf_addf(out, "lymer_%s%s%s%s %.*s\n", row->name, labels ? "{" : "", row->labels,
                  labels ? "}" : "", (int)n, number);

@@ -75,26 +75,26 @@
     X(QUERIES_BUSY, COUNTER, "queries_refused_total", "",                                          \
       "Queries refused because the queue was full.")
 
-enum stat {
+enum stat_id { /* not "stat": that tag is taken by <sys/stat.h> */
 #define STATS_ENUM(id, kind, name, labels, help) STAT_##id,
-    STATS_TABLE(STATS_ENUM)
+               STATS_TABLE(STATS_ENUM)
 #undef STATS_ENUM
-        STAT_COUNT
+                   STAT_COUNT
 };
 
 extern _Atomic int64_t stats_values[STAT_COUNT];
 
-static inline void stat_add(enum stat s, int64_t n)
+static inline void stat_add(enum stat_id s, int64_t n)
 {
     atomic_fetch_add_explicit(&stats_values[s], n, memory_order_relaxed);
 }
 
-static inline void stat_set(enum stat s, int64_t v)
+static inline void stat_set(enum stat_id s, int64_t v)
 {
     atomic_store_explicit(&stats_values[s], v, memory_order_relaxed);
 }
 
-static inline int64_t stat_get(enum stat s)
+static inline int64_t stat_get(enum stat_id s)
 {
     return atomic_load_explicit(&stats_values[s], memory_order_relaxed);
 }

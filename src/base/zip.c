@@ -298,7 +298,6 @@ static enum errc unzstd_all(struct str in, struct buf *out)
     return code;
 }
 
-/* On failure out keeps its content; E_TOO_BIG also latches out->failed. */
 enum errc zip_inflate(enum zip_kind kind, struct str in, struct buf *out)
 {
     size_t before = out->n;

@@ -16,7 +16,7 @@ const char *zip_name(enum zip_kind kind);
 /* Appends the inflated bytes of `in` to out. E_TOO_BIG past out->max, E_INVALID for damage (also
  * trailing garbage), E_TRUNCATED when the stream ends early. Concatenated gzip members and zstd
  * frames are one stream. "deflate" takes zlib-wrapped and raw streams, as clients send both.
- * Thread-safe. */
+ * On failure out keeps what it had. Thread-safe. */
 MUST_CHECK enum errc zip_inflate(enum zip_kind kind, struct str in, struct buf *out);
 /* Appends the compressed bytes of `in` to out. */
 MUST_CHECK enum errc zip_deflate(enum zip_kind kind, struct str in, int level, struct buf *out);

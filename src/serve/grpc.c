@@ -545,7 +545,7 @@ static void deadline_passed(struct timer *t)
 }
 
 /* Not a gRPC request at all: an HTTP answer. */
-static void refuse_http(struct call *c, int status, enum stat stat)
+static void refuse_http(struct call *c, int status, enum stat_id stat)
 {
     stat_add(stat, 1);
     stream_head(c->stream, status, NULL, 0, true);

@@ -158,7 +158,7 @@ static inline MUST_CHECK enum errc os_unlink(struct os *os, const char *path, st
     return os->ops->unlink(os, path, e);
 }
 
-/* Parents too; present is fine. */
+/* Parents too; present is fine. What it made has reached stable storage when it returns. */
 static inline MUST_CHECK enum errc os_mkdir(struct os *os, const char *path, struct err *e)
 {
     return os->ops->mkdir(os, path, e);

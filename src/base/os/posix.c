@@ -246,29 +246,6 @@ static bool is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static enum errc posix_mkdir(struct os *os, const char *path, struct err *e)
-{
-    (void)os;
-    char part[PATH_MAX];
-    size_t n = strlen(path);
-    if (n >= sizeof part)
-        return fail(e, E_TOO_BIG, "path too long: %s", path);
-    memcpy(part, path, n + 1);
-    for (size_t i = 1; i <= n; i++) {
-        if (part[i] != '/' && part[i] != '\0')
-            continue;
-        char was = part[i];
-        part[i] = '\0';
-        int no = mkdir(part, DIR_MODE) == 0 ? 0 : errno;
-        if (no && !is_dir(part)) { /* also EROFS and EACCES of a parent that is there */
-            errno = no;
-            return fail_errno(e, E_IO, "cannot make directory %s", part);
-        }
-        part[i] = was;
-    }
-    return E_OK;
-}
-
 static enum errc posix_sync_dir(struct os *os, const char *path, struct err *e)
 {
     (void)os;
@@ -282,6 +259,41 @@ static enum errc posix_sync_dir(struct os *os, const char *path, struct err *e)
     if (fsync(fd) != 0 && errno != EINVAL) /* EINVAL: this file system has no such thing */
         code = fail_errno(e, E_IO, "cannot sync directory %s", path);
     close(fd);
+    return code;
+}
+
+/* One directory whose parents are there, its name synced. */
+static enum errc mkdir_one(struct os *os, const char *path, struct err *e)
+{
+    char parent[PATH_MAX];
+    if (mkdir(path, DIR_MODE) != 0) {
+        int no = errno; /* also EROFS or EACCES of a parent that is there */
+        if (is_dir(path))
+            return E_OK;
+        errno = no;
+        return fail_errno(e, E_IO, "cannot make directory %s", path);
+    }
+    const char *slash = strrchr(path, '/');
+    int n = slash ? (int)(slash - path) : 0;
+    snprintf(parent, sizeof parent, "%.*s", n, path);
+    return posix_sync_dir(os, n ? parent : slash ? "/" : ".", e);
+}
+
+static enum errc posix_mkdir(struct os *os, const char *path, struct err *e)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n >= sizeof part)
+        return fail(e, E_TOO_BIG, "path too long: %s", path);
+    memcpy(part, path, n + 1);
+    enum errc code = E_OK;
+    for (size_t i = 1; i <= n && code == E_OK; i++) {
+        if ((path[i] != '/' && path[i] != '\0') || path[i - 1] == '/')
+            continue;
+        part[i] = '\0';
+        code = mkdir_one(os, part, e);
+        part[i] = path[i];
+    }
     return code;
 }
 

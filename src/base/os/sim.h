@@ -6,7 +6,8 @@
  * cut: every unsynced write is, by the seed, kept, lost, kept in part (sector by sector of 512
  * bytes, any subset and so any order) or garbled inside its own range, and names created, renamed
  * or removed without a sync_dir may be undone. All open files become dead: their calls answer E_IO.
- * What was synced is never touched. */
+ * What was synced is never touched. A sync that fails forgets the unsynced writes without making
+ * them safe, as Linux does. Directories cannot be renamed. */
 #ifndef LYMER_BASE_OS_SIM_H
 #define LYMER_BASE_OS_SIM_H
 
@@ -14,7 +15,8 @@
 
 /* Clock starts at 2026-01-01T00:00:00Z and moves only by sim_advance. */
 struct os *os_sim_new(uint64_t seed);
-/* The same file system without faults, with the machine's clock and randomness. */
+/* The same file system without faults, with the machine's clock and randomness. Its size is
+ * unlimited until sim_disk_size; holes take no memory but count. */
 struct os *os_mem_new(void);
 void os_sim_free(struct os *os);
 

@@ -104,7 +104,7 @@ static void say_rejected(struct ingest_result *r, const uint32_t rejected[REJECT
 
 static void count_rejected(const uint32_t rejected[REJECT_COUNT])
 {
-    static const enum stat stats[REJECT_COUNT] = {
+    static const enum stat_id stats[REJECT_COUNT] = {
         [REJECT_TRACE_ID] = STAT_SPANS_REJECTED_TRACE_ID,
         [REJECT_SPAN_ID] = STAT_SPANS_REJECTED_SPAN_ID,
         [REJECT_DEPTH] = STAT_SPANS_REJECTED_DEPTH,
