@@ -70,6 +70,12 @@ static inline struct str buf_str(const struct buf *b)
     return (struct str){b->p, b->n};
 }
 
+/* Where the next byte goes; NULL while there is no memory yet (NULL + 0 is undefined in C). */
+static inline char *buf_end(const struct buf *b)
+{
+    return b->p ? b->p + b->n : NULL;
+}
+
 /* E_OK, or E_TOO_BIG when an addition failed. */
 static inline enum errc buf_err(const struct buf *b)
 {

@@ -139,7 +139,7 @@ void num_put_base64(struct buf *out, struct str bytes)
         return;
     }
     const uint8_t *in = (const uint8_t *)bytes.p;
-    char *to = out->p + out->n;
+    char *to = buf_end(out);
     for (size_t left = bytes.n; left;) {
         size_t take = min_size(left, 3);
         uint32_t v = (uint32_t)in[0] << 16 | (take > 1 ? (uint32_t)in[1] << 8 : 0) |
@@ -175,7 +175,7 @@ bool num_get_base64(struct str text, struct buf *out)
         n -= text.p[n - 2] == '=' ? 2 : 1;
     if (n % 4 == 1 || !buf_reserve(out, n / 4 * 3 + 2))
         return false;
-    uint8_t *to = (uint8_t *)out->p + out->n;
+    uint8_t *to = (uint8_t *)buf_end(out);
     uint32_t bits = 0;
     for (size_t i = 0; i < n; i++) {
         int digit = base64_digit(text.p[i]);

@@ -135,7 +135,7 @@ static enum libdeflate_result inflate_once(struct libdeflate_decompressor *d, en
                                            struct str in, struct buf *out, size_t *used,
                                            size_t *got)
 {
-    char *to = out->p + out->n;
+    char *to = buf_end(out);
     size_t room = out->cap - out->n;
     switch (wrap) {
     case WRAP_GZIP:
@@ -275,7 +275,7 @@ static enum errc unzstd_frame(ZSTD_DCtx *d, struct str *in, struct buf *out)
     enum errc code = room_make(out, (size_t)size);
     if (code != E_OK)
         return code;
-    size_t r = ZSTD_decompressDCtx(d, out->p ? out->p + out->n : NULL, (size_t)size, in->p, frame);
+    size_t r = ZSTD_decompressDCtx(d, buf_end(out), (size_t)size, in->p, frame);
     if (ZSTD_isError(r))
         return zstd_error(r);
     out->n += r;
@@ -343,7 +343,7 @@ static enum errc deflate_whole(enum wrap wrap, struct str in, int level, struct 
     enum errc code = room_make(out, bound);
     if (code != E_OK)
         return code;
-    char *to = out->p + out->n;
+    char *to = buf_end(out);
     size_t room = out->cap - out->n;
     size_t n = wrap == WRAP_GZIP ? libdeflate_gzip_compress(c, in.p, in.n, to, room)
                                  : libdeflate_zlib_compress(c, in.p, in.n, to, room);
@@ -359,7 +359,7 @@ static enum errc zstd_whole(struct str in, int level, struct buf *out)
     enum errc code = room_make(out, ZSTD_compressBound(in.n));
     if (code != E_OK)
         return code;
-    size_t n = ZSTD_compressCCtx(c->zstd, out->p + out->n, out->cap - out->n, in.p, in.n, level);
+    size_t n = ZSTD_compressCCtx(c->zstd, buf_end(out), out->cap - out->n, in.p, in.n, level);
     if (!ZSTD_isError(n)) {
         out->n += n;
         return E_OK;
