@@ -59,7 +59,7 @@ static struct shortest print_rounded(double v, int precision)
     for (; *p != 'e'; p++)
         if (*p >= '0' && *p <= '9')
             s.digits = s.digits * 10 + (uint64_t)(*p - '0');
-    s.exp10 = atoi(p + 1) - (precision - 1);
+    s.exp10 = (int)strtol(p + 1, NULL, 10) - (precision - 1);
     return s;
 }
 

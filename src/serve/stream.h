@@ -86,7 +86,7 @@ MUST_CHECK bool inflight_take(struct http_server *server, size_t bytes);
 void inflight_give(struct http_server *server, size_t bytes);
 
 const struct http_limits *server_limits(const struct http_server *server);
-bool server_draining(const struct http_server *server); /* any thread */
+bool server_draining(const struct http_server *server);          /* any thread */
 struct work_pool *server_pool(const struct http_server *server); /* NULL: there is none */
 
 /* Frees a request and its arena. Any thread. Until then the server counts as busy. */

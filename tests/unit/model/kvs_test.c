@@ -45,7 +45,7 @@ TEST(sorting_gives_a_total_order_for_every_length)
 
 TEST(doubles_stand_in_numeric_order)
 {
-    static const double order[] = {-INFINITY, -1.5, -0.0, 0.0, 1.5, INFINITY};
+    static const double order[] = {-HUGE_VAL, -1.5, -0.0, 0.0, 1.5, HUGE_VAL};
     for (size_t i = 1; i < ARRAY_LEN(order); i++) {
         struct value a = {.type = ATTR_DOUBLE, .d = order[i - 1]};
         struct value b = {.type = ATTR_DOUBLE, .d = order[i]};
