@@ -14,7 +14,7 @@ COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 PACKAGES := libnghttp2 libzstd libdeflate zlib yaml-0.1
 ifneq ($(CC),gcc)
-WARN_CC := -Wno-unknown-warning-option
+WARN_CC := -Wno-unknown-warning-option -Wno-double-promotion # clang sees its own NAN as a float
 endif
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)

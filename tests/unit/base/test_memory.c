@@ -38,8 +38,8 @@ TEST(str_utf8)
                                        "\xef\xbf\xbf",
                                        "\xf0\x90\x80\x80",
                                        "\xf4\x8f\xbf\xbf",
-                                       "12345678\xc3\xa4"
-                                       "12345678"};
+                                       ("12345678\xc3\xa4"
+                                        "12345678")};
     static const char *const bad[] = {"\x80",
                                       "\xbf",
                                       "\xc0\x80",
