@@ -32,8 +32,13 @@
     X(REQUESTS_BAD_METHOD, COUNTER, "requests_bad_total", "reason=\"method\"", "")                 \
     X(REQUESTS_BAD_PATH, COUNTER, "requests_bad_total", "reason=\"path\"", "")                     \
     X(REQUESTS_BAD_PARAM, COUNTER, "requests_bad_total", "reason=\"parameter\"", "")               \
+    X(REQUESTS_BAD_HEAD, COUNTER, "requests_bad_total", "reason=\"head_size\"", "")                \
+    X(REQUESTS_BAD_TIMEOUT, COUNTER, "requests_bad_total", "reason=\"timeout\"", "")              \
     X(REQUESTS_BAD_HTTP, COUNTER, "requests_bad_total", "reason=\"protocol\"", "")                 \
     X(REQUESTS_BAD_TENANT, COUNTER, "requests_bad_total", "reason=\"tenant\"", "")                 \
+    X(REQUESTS_REFUSED_MEMORY, COUNTER, "requests_refused_total", "reason=\"memory\"",            \
+      "Requests answered 503, by reason.")                                                         \
+    X(REQUESTS_REFUSED_BUSY, COUNTER, "requests_refused_total", "reason=\"busy\"", "")            \
     X(CONNS_ACCEPTED, COUNTER, "connections_accepted_total", "", "Connections accepted.")          \
     X(CONNS_OPEN, GAUGE, "connections_open", "", "Connections open now.")                          \
     X(CONNS_CLOSED_IDLE, COUNTER, "connections_closed_total", "reason=\"idle\"",                   \

@@ -306,6 +306,11 @@ size_t conn_pending(const struct conn *c)
     return c->out_bytes;
 }
 
+size_t conn_kept(const struct conn *c)
+{
+    return c->in.n;
+}
+
 void conn_turn(struct conn *c)
 {
     c->want_turn = true;

@@ -263,6 +263,12 @@ static void end_turn(struct loop *l)
     run_messages(l); /* what the end of the turn posted to its own loop */
 }
 
+void loop_settle(struct loop *l)
+{
+    ensure(!atomic_load(&l->owner));
+    end_turn(l);
+}
+
 void loop_run(struct loop *l)
 {
     atomic_store(&l->owner, (uint64_t)pthread_self() + 1);

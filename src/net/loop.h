@@ -21,6 +21,8 @@ void loop_free(struct loop *l);
 /* Until loop_stop. */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
+/* Runs the messages posted so far, on the caller's thread; only while the loop does not run. */
+void loop_settle(struct loop *l);
 /* Monotonic time at the start of this turn. */
 uint64_t loop_now_ns(const struct loop *l);
 
@@ -76,7 +78,8 @@ struct conn *conn_new(struct loop *l, int fd, const struct conn_ops *ops, void *
 void conn_set_in_max(struct conn *c, size_t in_max);
 /* Copies. Flushed at the end of the loop's turn, so many small writes become one. */
 MUST_CHECK bool conn_write(struct conn *c, struct str data);
-size_t conn_pending(const struct conn *c);
+size_t conn_pending(const struct conn *c);   /* output the socket has not taken */
+size_t conn_kept(const struct conn *c);      /* input the owner has not taken */
 void conn_turn(struct conn *c);              /* asks for ops->turn at the end of this turn */
 void conn_pause(struct conn *c, bool pause); /* stop or resume reading */
 /* Flushes pending output, then closes, lingering CONN_LINGER_NS at most for the peer to read it

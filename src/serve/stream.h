@@ -56,6 +56,7 @@ struct stream {
     bool head_sent; /* by stream_head */
     bool ended;     /* the answer is complete or reset: nothing may be sent any more */
     bool high;      /* the engine owes a `drained` */
+    bool patient;   /* set by the taker: the body may rest for long (a streaming call) */
 };
 
 /* --- the answer --- */
