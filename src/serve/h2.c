@@ -35,8 +35,9 @@
 #define HEADER_FIELDS_MAX 2000u       /* decoded fields of one block, kept or not */
 #define OUTBOUND_ACK_MAX  128u
 #define SETTINGS_ENTRIES  32u
-#define TOKENS_MAX        2000
+#define TOKENS_MAX        1000
 #define TOKENS_A_SECOND   200
+#define RESET_TOKENS      2
 #define TOKEN_BYTES       (2 * KIB) /* of bodies and answers earn a token */
 #define ANSWER_TOKENS     8
 #define DRAIN_NOTICE_NS   (1 * NS_PER_S) /* between the two GOAWAYs at most */

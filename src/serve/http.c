@@ -172,7 +172,7 @@ struct str http_header(const struct http_req *r, struct str lower_name)
 static const struct {
     int status;
     const char *text;
-    enum stat counter;
+    enum stat_id counter;
 } statuses[] = {
     {200, "OK", STAT_COUNT},
     {202, "Accepted", STAT_COUNT},

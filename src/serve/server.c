@@ -59,6 +59,11 @@ const struct http_limits *server_limits(const struct http_server *s)
     return &s->limits;
 }
 
+struct work_pool *server_pool(const struct http_server *s)
+{
+    return s->pool;
+}
+
 bool server_draining(const struct http_server *s)
 {
     return atomic_load_explicit(&s->draining, memory_order_relaxed);
