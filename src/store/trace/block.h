@@ -57,6 +57,8 @@ struct block_summary {
 struct block_builder;
 struct block_builder *block_builder_new(void);
 void block_builder_free(struct block_builder *bb);
+/* Gives its memory back, for a time without builds. */
+void block_builder_trim(struct block_builder *bb);
 
 /* Writes and syncs the file `path` from the spans of `batches` (all of one tenant). Deterministic:
  * the same batches give the same bytes. On failure the file may be left in part; the caller removes
@@ -77,8 +79,9 @@ size_t block_resident_bytes(const struct block *b);
 MUST_CHECK enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a,
                                  struct trace *t, struct err *e);
 
-/* Calls hit(arg, trace id, start) for matching spans, newest part of the block first; hit returns
- * the start below which it is no longer interested (0: all), so that older parts are skipped. */
+/* Calls hit(arg, trace id, start) for the newest matching span of each trace (of each part of a
+ * huge one), newest part of the block first; hit returns the start below which it is no longer
+ * interested (0: all), so that older parts are skipped. */
 typedef uint64_t block_hit(void *arg, const uint8_t trace_id[16], uint64_t start_ns);
 MUST_CHECK enum errc block_search(struct block *b, const struct trace_query *q, block_hit *hit,
                                   void *arg, struct err *e);
@@ -95,6 +98,12 @@ MUST_CHECK enum errc block_span_service(struct block *b, const uint8_t trace_id[
                                         struct err *e);
 /* True when the block may hold the trace; one probe of the resident index, no I/O. */
 bool block_may_have(const struct block *b, const uint8_t trace_id[16]);
+
+/* What each column costs on disk: one call a row. The rows add up to the file. */
+enum block_cost_kind { COST_FIELD, COST_SPAN_ATTR, COST_EVENT_ATTR, COST_LINK_ATTR, COST_INDEX };
+typedef void block_cost_row(void *arg, enum block_cost_kind kind, struct str name,
+                            enum attr_type type, uint64_t bytes);
+MUST_CHECK enum errc block_cost(struct block *b, block_cost_row *each, void *arg, struct err *e);
 
 /* Reads every byte and checks every checksum, count and index. */
 MUST_CHECK enum errc block_verify(struct block *b, struct err *e);

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The second step of a build: the rows of one row group become columns.
+ *
+ * Attribute columns keep the values of one shape together: for each shape of the group, for each of
+ * its keys, the values of its rows. So a value that belongs to a shape (method, route, host) is one
+ * long run; the writing loop works on one column at a time; and a reader finds the values of a row
+ * by its rank among the rows of its shape, without looking at other rows. The three tables of a
+ * group (spans, events, links) are written by the same code.
+ *
+ * String values are numbered in the order in which they are stored. The look-up is avoided where
+ * the value before it, in the same shape under the same key, is the same.
+ *
+ * Small columns share one chunk, the tail: thousands of rare keys cost a few bytes each. */
+#include "store/trace/block_build.h"
+
+#include <stdlib.h>
+
+/* A column this small goes to the tail. */
+#define TAIL_COLUMN_MAX 128u
+/* Steps through the table of values before a value counts as new: a client that makes hashes
+ * collide only loses the saving. */
+#define DICT_PROBES_MAX 64u
+
+/* Rows of one table of the group. */
+struct rows_in {
+    enum block_table table;
+    uint32_t n;
+    const uint32_t *shape;
+    const struct attr_rec **attrs; /* the row's first attribute */
+    const char **heap;
+};
+
+/* The same, grouped by shape. */
+struct rows_by_shape {
+    uint32_t shape_count;
+    uint32_t *shapes; /* ascending */
+    uint32_t *order;  /* rows: those of the first shape, then of the second … */
+    uint64_t *local;  /* of each row: index into shapes */
+};
+
+static void *group_alloc(struct block_builder *bb, size_t n, size_t size)
+{
+    void *p = arena_alloc(&bb->ga, n * size + 1, 8);
+    ensure(p);
+    return p;
+}
+
+static int cmp_u32(const void *x, const void *y)
+{
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+    return (a > b) - (a < b);
+}
+
+/* --- values --- */
+
+static void dict_grow(struct block_builder *bb, struct dict *d)
+{
+    uint32_t cap = d->cap ? d->cap * 4 : 32;
+    struct str *v = group_alloc(bb, cap, sizeof *v);
+    uint32_t *hash = group_alloc(bb, cap, sizeof *hash);
+    if (d->n) {
+        memcpy(v, d->v, d->n * sizeof *v);
+        memcpy(hash, d->hash, d->n * sizeof *hash);
+    }
+    uint32_t *slot = group_alloc(bb, cap * (size_t)2, sizeof *slot), mask = cap * 2 - 1;
+    memset(slot, 0, cap * (size_t)2 * sizeof *slot);
+    for (uint32_t i = 0; i < d->n; i++) {
+        uint32_t at = hash[i] & mask, probes = 0;
+        while (slot[at] && probes++ < DICT_PROBES_MAX)
+            at = (at + 1) & mask;
+        if (!slot[at])
+            slot[at] = i + 1;
+    }
+    *d = (struct dict){.v = v, .hash = hash, .slot = slot, .n = d->n, .cap = cap, .mask = mask};
+}
+
+static void filter_add(struct block_builder *bb, uint64_t hash)
+{
+    bb->hashes = vec_room(bb->hashes, &bb->hash_cap, bb->hash_n + (size_t)1, sizeof *bb->hashes);
+    bb->hashes[bb->hash_n++] = hash;
+}
+
+static uint32_t dict_number(struct block_builder *bb, struct col *c, struct str s)
+{
+    struct dict *d = &c->dict;
+    uint64_t hash64 = filter_hash_str(s, c->seed);
+    uint32_t hash = (uint32_t)hash64;
+    if (d->n >= d->cap)
+        dict_grow(bb, d);
+    uint32_t at = hash & d->mask, probes = 0;
+    for (; d->slot[at] && probes < DICT_PROBES_MAX; at = (at + 1) & d->mask, probes++) {
+        uint32_t id = d->slot[at] - 1;
+        if (d->hash[id] == hash && str_eq(d->v[id], s))
+            return id;
+    }
+    if (!d->slot[at])
+        d->slot[at] = d->n + 1;
+    if (c->type == ATTR_STR)
+        filter_add(bb, hash64);
+    d->v[d->n] = s;
+    d->hash[d->n] = hash;
+    return d->n++;
+}
+
+/* The values of key number `slot` of `n` rows. */
+static void put_strs(struct block_builder *bb, struct col *c, const struct rows_in *in,
+                     const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
+{
+    const char *p = NULL; /* the value before */
+    uint32_t len = 0, id = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct attr_rec *a = in->attrs[rows[i]] + slot;
+        const char *q = in->heap[rows[i]] + a->v.s.off;
+        if (!p || a->v.s.len != len || (q != p && memcmp(p, q, len) != 0)) {
+            len = a->v.s.len;
+            id = dict_number(bb, c, str_of(q, len));
+        }
+        p = q;
+        out[i] = id;
+    }
+}
+
+static void put_ints(struct block_builder *bb, struct col *c, const struct rows_in *in,
+                     const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t bits = in->attrs[rows[i]][slot].v.bits;
+        out[i] = bits ^ INT_FLIP;
+        if (i && out[i] == out[i - 1])
+            continue;
+        uint64_t hash = filter_hash_int(bits, c->seed),
+                 *recent = &bb->recent[hash % ARRAY_LEN(bb->recent)];
+        if (*recent != hash) {
+            *recent = hash;
+            filter_add(bb, hash);
+        }
+    }
+}
+
+static void put_bits(const struct rows_in *in, const uint32_t *rows, uint32_t n, uint32_t slot,
+                     uint64_t *out)
+{
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = in->attrs[rows[i]][slot].v.bits;
+}
+
+static void put_values(struct block_builder *bb, struct col *c, const struct rows_in *in,
+                       const uint32_t *rows, uint32_t n, uint32_t slot)
+{
+    uint64_t *out = c->vals ? c->vals + c->n : NULL;
+    c->n += n;
+    if (attr_is_str(c->type))
+        put_strs(bb, c, in, rows, n, slot, out);
+    else if (c->type == ATTR_INT)
+        put_ints(bb, c, in, rows, n, slot, out);
+    else if (c->type != ATTR_EMPTY)
+        put_bits(in, rows, n, slot, out);
+}
+
+/* --- tables --- */
+
+static struct rows_by_shape group_by_shape(struct block_builder *bb, const struct rows_in *in)
+{
+    struct shape *shapes = bb->shapes[in->table].v;
+    struct rows_by_shape by = {.shapes = group_alloc(bb, in->n, 4),
+                               .order = group_alloc(bb, in->n, 4),
+                               .local = group_alloc(bb, in->n, 8)};
+    for (uint32_t i = 0; i < in->n; i++) {
+        struct shape *s = &shapes[in->shape[i]];
+        if (s->local == NO_ID) {
+            s->local = 0;
+            s->at = 0;
+            by.shapes[by.shape_count++] = in->shape[i];
+        }
+        s->at++; /* first a count, then a position */
+    }
+    qsort(by.shapes, by.shape_count, sizeof *by.shapes, cmp_u32);
+    uint32_t at = 0;
+    for (uint32_t k = 0; k < by.shape_count; k++) {
+        struct shape *s = &shapes[by.shapes[k]];
+        uint32_t count = s->at;
+        s->local = k;
+        s->at = at;
+        at += count;
+    }
+    for (uint32_t i = 0; i < in->n; i++) {
+        struct shape *s = &shapes[in->shape[i]];
+        by.local[i] = s->local;
+        by.order[s->at++] = i;
+    }
+    for (uint32_t k = 0; k < by.shape_count; k++)
+        shapes[by.shapes[k]].local = NO_ID;
+    return by;
+}
+
+static uint32_t shape_end(const struct block_builder *bb, const struct rows_in *in,
+                          const struct rows_by_shape *by, uint32_t k)
+{
+    return bb->shapes[in->table].v[by->shapes[k]].at;
+}
+
+static void count_values(struct block_builder *bb, const struct keylist *list, uint32_t rows)
+{
+    for (uint32_t j = 0; j < list->n; j++) {
+        uint32_t no = bb->list_pool[list->at + j];
+        struct col *c = &bb->cols[no];
+        if (!c->n) {
+            bb->touched = vec_room(bb->touched, &bb->touched_cap, bb->touched_n + (size_t)1,
+                                   sizeof *bb->touched);
+            bb->touched[bb->touched_n++] = no;
+            c->dict = (struct dict){0};
+        }
+        c->n += rows;
+    }
+}
+
+/* Fills the attribute columns of the table and its part of the directory. */
+static struct rows_by_shape put_table(struct block_builder *bb, const struct rows_in *in)
+{
+    struct rows_by_shape by = group_by_shape(bb, in);
+    const struct shape *shapes = bb->shapes[in->table].v;
+    uint32_t first = bb->touched_n, before = 0;
+    pack_varint(&bb->dir, in->n);
+    pack_varint(&bb->dir, by.shape_count);
+    for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
+        uint32_t end = shape_end(bb, in, &by, k);
+        pack_varint(&bb->dir, by.shapes[k] - before);
+        pack_varint(&bb->dir, end - at);
+        count_values(bb, &bb->lists[shapes[by.shapes[k]].list], end - at);
+        before = by.shapes[k];
+        at = end;
+    }
+    for (uint32_t i = first; i < bb->touched_n; i++) {
+        struct col *c = &bb->cols[bb->touched[i]];
+        c->vals = c->type == ATTR_EMPTY ? NULL : group_alloc(bb, c->n, 8);
+        c->n = 0;
+    }
+    for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
+        const struct keylist *list = &bb->lists[shapes[by.shapes[k]].list];
+        uint32_t end = shape_end(bb, in, &by, k);
+        for (uint32_t j = 0; j < list->n; j++)
+            put_values(bb, &bb->cols[bb->list_pool[list->at + j]], in, by.order + at, end - at, j);
+        at = end;
+    }
+    return by;
+}
+
+/* --- chunks --- */
+
+struct chunks {
+    uint32_t count, before; /* columns so far; the number of the last one */
+    struct buf list;        /* their directory entries */
+};
+
+/* The column number `no` was just appended to bb->out from `from` on. */
+static void chunk_end(struct block_builder *bb, struct chunks *cs, uint32_t no, size_t from)
+{
+    size_t len = bb->out.n - from;
+    bool tail = len <= TAIL_COLUMN_MAX;
+    if (!len)
+        return;
+    pack_varint(&cs->list, no - cs->before);
+    pack_varint(&cs->list, len * 2 + tail);
+    cs->before = no;
+    cs->count++;
+    if (tail) {
+        buf_add(&bb->tail, bb->out.p + from, len);
+        bb->out.n = from;
+        return;
+    }
+    uint32_t crc = crc32c(0, bb->out.p + from, len);
+    buf_add(&cs->list, &crc, 4);
+}
+
+/* A column of zeros is left out. */
+static void chunk_nums(struct block_builder *bb, struct chunks *cs, uint32_t no, const uint64_t *v,
+                       uint32_t n)
+{
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < n; i++)
+        any |= v[i];
+    if (!any)
+        return;
+    size_t from = bb->out.n;
+    pack_nums(&bb->pack, v, n);
+    chunk_end(bb, cs, no, from);
+}
+
+static void chunk_bytes(struct block_builder *bb, struct chunks *cs, uint32_t no, const void *p,
+                        size_t n)
+{
+    size_t from = bb->out.n;
+    if (n)
+        pack_bytes(&bb->pack, p, n);
+    chunk_end(bb, cs, no, from);
+}
+
+/* A fixed column of strings; left out when all are empty. */
+static void chunk_strs(struct block_builder *bb, struct chunks *cs, uint32_t no,
+                       const struct str *v, uint32_t n)
+{
+    struct col c = {.type = ATTR_BYTES};
+    uint64_t *id = group_alloc(bb, n, sizeof *id);
+    size_t any = 0, from = bb->out.n;
+    for (uint32_t i = 0; i < n; i++)
+        any |= v[i].n;
+    if (!any)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        id[i] = i && str_eq(v[i], v[i - 1]) ? id[i - 1] : dict_number(bb, &c, v[i]);
+    pack_strs(&bb->pack, id, n, c.dict.v, c.dict.n);
+    chunk_end(bb, cs, no, from);
+}
+
+static void chunk_attrs(struct block_builder *bb, struct chunks *cs)
+{
+    if (bb->touched_n)
+        qsort(bb->touched, bb->touched_n, sizeof *bb->touched, cmp_u32);
+    for (uint32_t i = 0; i < bb->touched_n; i++) {
+        struct col *c = &bb->cols[bb->touched[i]];
+        size_t from = bb->out.n;
+        if (attr_is_str(c->type))
+            pack_strs(&bb->pack, c->vals, c->n, c->dict.v, c->dict.n);
+        else if (c->type != ATTR_EMPTY)
+            pack_nums(&bb->pack, c->vals, c->n);
+        chunk_end(bb, cs, COL_ATTRS + bb->touched[i], from);
+        c->n = 0;
+    }
+    bb->touched_n = 0;
+}
+
+/* --- the filter --- */
+
+static void write_filter(struct block_builder *bb)
+{
+    uint64_t bits = (uint64_t)bb->hash_n * FILTER_BITS;
+    uint32_t pages = (uint32_t)((bits + FILTER_BLOCKS * 256 - 1) / (FILTER_BLOCKS * 256));
+    uint32_t blocks = pages * FILTER_BLOCKS;
+    size_t from = bb->out.n;
+    buf_add_zero(&bb->out, (size_t)pages * FILTER_PAGE_BYTES);
+    if (bb->out.failed)
+        return;
+    char *page0 = bb->out.p + from;
+    for (uint32_t i = 0; i < bb->hash_n; i++) {
+        uint32_t at = filter_at(bb->hashes[i], blocks);
+        char *p = page0 + (size_t)(at / FILTER_BLOCKS) * FILTER_PAGE_BYTES +
+                  at % FILTER_BLOCKS * 32;
+        for (unsigned w = 0; w < 8; w++)
+            store_u32le(p + 4 * w, load_u32le(p + 4 * w) | filter_bit(bb->hashes[i], w));
+    }
+    for (uint32_t i = 0; i < pages; i++) {
+        char *p = page0 + (size_t)i * FILTER_PAGE_BYTES;
+        store_u32le(p + FILTER_BLOCKS * 32, crc32c(0, p, FILTER_BLOCKS * 32));
+    }
+}
+
+/* --- events and links --- */
+
+struct child_rows {
+    struct rows_in in;
+    uint32_t *shape;
+    const struct attr_rec **attrs;
+    const char **heap;
+};
+
+static struct child_rows child_rows(struct block_builder *bb, enum block_table table, size_t n)
+{
+    ensure(n <= COLUMN_VALUES_MAX);
+    struct child_rows c = {.shape = group_alloc(bb, n, 4),
+                           .attrs = group_alloc(bb, n, sizeof *c.attrs),
+                           .heap = group_alloc(bb, n, sizeof *c.heap)};
+    c.in = (struct rows_in){
+        .table = table, .n = (uint32_t)n, .shape = c.shape, .attrs = c.attrs, .heap = c.heap};
+    return c;
+}
+
+static struct rows_by_shape put_events(struct block_builder *bb, const struct row *rows, uint32_t n,
+                                       size_t total, uint64_t **time, uint64_t **dropped)
+{
+    struct child_rows c = child_rows(bb, TABLE_EVENT, total);
+    *time = group_alloc(bb, total, 8);
+    *dropped = group_alloc(bb, total, 8);
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct span_rec *s = rows[i].rec;
+        const struct batch *b = bb->batches[rows[i].batch];
+        for (uint32_t j = s->event_at; j < s->event_at + s->event_count; j++, k++) {
+            c.shape[k] = bb->maps[rows[i].batch].event_shape[j];
+            c.attrs[k] = b->attrs + b->events[j].attr_at;
+            c.heap[k] = b->heap;
+            (*time)[k] = zigzag((int64_t)(b->events[j].time_ns - s->start_ns));
+            (*dropped)[k] = b->events[j].dropped;
+        }
+    }
+    return put_table(bb, &c.in);
+}
+
+struct link_cols {
+    uint8_t *trace_id, *span_id;
+    struct str *state;
+    uint64_t *dropped, *flags;
+};
+
+static struct rows_by_shape put_links(struct block_builder *bb, const struct row *rows, uint32_t n,
+                                      size_t total, struct link_cols *out)
+{
+    struct child_rows c = child_rows(bb, TABLE_LINK, total);
+    *out = (struct link_cols){group_alloc(bb, total, 16), group_alloc(bb, total, 8),
+                              group_alloc(bb, total, sizeof(struct str)), group_alloc(bb, total, 8),
+                              group_alloc(bb, total, 8)};
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct span_rec *s = rows[i].rec;
+        const struct batch *b = bb->batches[rows[i].batch];
+        for (uint32_t j = s->link_at; j < s->link_at + s->link_count; j++, k++) {
+            const struct link_rec *l = &b->links[j];
+            c.shape[k] = bb->maps[rows[i].batch].link_shape[j];
+            c.attrs[k] = b->attrs + l->attr_at;
+            c.heap[k] = b->heap;
+            memcpy(out->trace_id + (size_t)k * 16, l->trace_id, 16);
+            memcpy(out->span_id + (size_t)k * 8, l->span_id, 8);
+            out->state[k] = batch_str(b, l->trace_state);
+            out->dropped[k] = l->dropped;
+            out->flags[k] = l->flags;
+        }
+    }
+    return put_table(bb, &c.in);
+}
+
+/* --- the group --- */
+
+static void chunk_traces(struct block_builder *bb, struct chunks *cs, const struct row *rows,
+                         const struct part *parts, uint32_t n)
+{
+    uint8_t *ids = group_alloc(bb, n, 16);
+    uint64_t *count = group_alloc(bb, n, 8), *start = group_alloc(bb, n, 8);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(ids + (size_t)i * 16, bb->traces[parts[i].trace].id, 16);
+        count[i] = parts[i].rows;
+        start[i] = rows[at].start_ns;
+        at += parts[i].rows;
+    }
+    chunk_bytes(bb, cs, COL_TRACE_ID, ids, (size_t)n * 16);
+    chunk_nums(bb, cs, COL_TRACE_ROWS, count, n);
+    chunk_nums(bb, cs, COL_TRACE_START, start, n);
+}
+
+static void chunk_parents(struct block_builder *bb, struct chunks *cs, const struct row *rows,
+                          const uint32_t *parents, uint32_t n)
+{
+    uint64_t *code = group_alloc(bb, n, 8);
+    uint8_t *ids = group_alloc(bb, n, 8);
+    size_t orphans = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        code[i] = parents[i];
+        if (parents[i] == PARENT_ORPHAN)
+            memcpy(ids + 8 * orphans++, rows[i].rec->parent_id, 8);
+    }
+    chunk_nums(bb, cs, COL_PARENT, code, n);
+    chunk_bytes(bb, cs, COL_ORPHAN, ids, 8 * orphans);
+}
+
+static void chunk_times(struct block_builder *bb, struct chunks *cs, const struct row *rows,
+                        uint32_t n, const struct part *parts, const uint32_t *order,
+                        struct group_info *g)
+{
+    uint64_t *v = group_alloc(bb, n, 8);
+    const struct row *r = rows;
+    for (const struct part *p = parts; r < rows + n; p++) {
+        v[r - rows] = 0;
+        for (uint32_t i = 1; i < p->rows; i++)
+            v[r - rows + i] = r[i].start_ns - r[i - 1].start_ns;
+        g->min_ns = min_u64(g->min_ns, r[0].start_ns);
+        g->max_ns = max_u64(g->max_ns, r[p->rows - 1].start_ns);
+        r += p->rows;
+    }
+    chunk_nums(bb, cs, COL_START, v, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct span_rec *s = rows[order[i]].rec;
+        v[i] = zigzag((int64_t)(s->end_ns - s->start_ns));
+        if (s->end_ns > s->start_ns)
+            g->max_duration_ns = max_u64(g->max_duration_ns, s->end_ns - s->start_ns);
+    }
+    chunk_nums(bb, cs, COL_DURATION, v, n);
+}
+
+/* The fields that most spans leave empty. */
+static void chunk_rare(struct block_builder *bb, struct chunks *cs, const struct row *rows,
+                       uint32_t n)
+{
+    uint64_t *v[6];
+    struct str *text = group_alloc(bb, n, sizeof *text);
+    for (int k = 0; k < 6; k++)
+        v[k] = group_alloc(bb, n, 8);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct span_rec *s = rows[i].rec;
+        v[0][i] = s->flags;
+        v[1][i] = s->dropped_attrs;
+        v[2][i] = s->dropped_events;
+        v[3][i] = s->dropped_links;
+        v[4][i] = s->event_count;
+        v[5][i] = s->link_count;
+        text[i] = batch_str(bb->batches[rows[i].batch], s->trace_state);
+    }
+    chunk_nums(bb, cs, COL_FLAGS, v[0], n);
+    chunk_nums(bb, cs, COL_DROPPED_ATTRS, v[1], n);
+    chunk_nums(bb, cs, COL_DROPPED_EVENTS, v[2], n);
+    chunk_nums(bb, cs, COL_DROPPED_LINKS, v[3], n);
+    chunk_strs(bb, cs, COL_TRACE_STATE, text, n);
+    for (uint32_t i = 0; i < n; i++)
+        text[i] = batch_str(bb->batches[rows[i].batch], rows[i].rec->status_message);
+    chunk_strs(bb, cs, COL_MESSAGE, text, n);
+    chunk_nums(bb, cs, COL_EVENTS, v[4], n);
+    chunk_nums(bb, cs, COL_LINKS, v[5], n);
+}
+
+static void chunk_children(struct block_builder *bb, struct chunks *cs, const struct row *rows,
+                           uint32_t n)
+{
+    size_t events = 0, links = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        events += rows[i].rec->event_count;
+        links += rows[i].rec->link_count;
+    }
+    uint64_t *time, *dropped;
+    struct rows_by_shape by = put_events(bb, rows, n, events, &time, &dropped);
+    chunk_nums(bb, cs, COL_EVENT_SHAPE, by.local, (uint32_t)events);
+    chunk_nums(bb, cs, COL_EVENT_TIME, time, (uint32_t)events);
+    chunk_nums(bb, cs, COL_EVENT_DROPPED, dropped, (uint32_t)events);
+    struct link_cols l;
+    by = put_links(bb, rows, n, links, &l);
+    chunk_nums(bb, cs, COL_LINK_SHAPE, by.local, (uint32_t)links);
+    chunk_bytes(bb, cs, COL_LINK_TRACE_ID, l.trace_id, links * 16);
+    chunk_bytes(bb, cs, COL_LINK_SPAN_ID, l.span_id, links * 8);
+    chunk_strs(bb, cs, COL_LINK_STATE, l.state, (uint32_t)links);
+    chunk_nums(bb, cs, COL_LINK_DROPPED, l.dropped, (uint32_t)links);
+    chunk_nums(bb, cs, COL_LINK_FLAGS, l.flags, (uint32_t)links);
+}
+
+static struct rows_by_shape put_spans(struct block_builder *bb, const struct row *rows, uint32_t n)
+{
+    struct child_rows c = child_rows(bb, TABLE_SPAN, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct batch *b = bb->batches[rows[i].batch];
+        c.shape[i] = rows[i].shape;
+        c.attrs[i] = b->attrs + rows[i].rec->attr_at;
+        c.heap[i] = b->heap;
+    }
+    return put_table(bb, &c.in);
+}
+
+static void chunk_span_ids(struct block_builder *bb, struct chunks *cs, const struct row *rows,
+                           uint32_t n)
+{
+    uint8_t *ids = group_alloc(bb, n, 8);
+    for (uint32_t i = 0; i < n; i++)
+        store_u64be(ids + (size_t)i * 8, rows[i].span_id);
+    chunk_bytes(bb, cs, COL_SPAN_ID, ids, (size_t)n * 8);
+}
+
+/* Directory: tables, parts, columns, tail. */
+static void write_dir(struct block_builder *bb, struct chunks *cs, uint32_t part_count,
+                      struct group_info *g)
+{
+    size_t from = bb->out.n;
+    pack_bytes(&bb->pack, bb->tail.p, bb->tail.n);
+    size_t tail_len = bb->out.n - from;
+    uint32_t crc = crc32c(0, bb->out.p + from, tail_len);
+    g->data_len += tail_len;
+    pack_varint(&bb->dir, part_count);
+    pack_varint(&bb->dir, cs->count);
+    buf_add_str(&bb->dir, buf_str(&cs->list));
+    pack_varint(&bb->dir, bb->tail.n);
+    pack_varint(&bb->dir, tail_len);
+    buf_add(&bb->dir, &crc, 4);
+    g->dir_len = bb->dir.n;
+    g->dir_crc = crc32c(0, bb->dir.p, bb->dir.n);
+    buf_add_str(&bb->out, buf_str(&bb->dir));
+}
+
+void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct part *parts,
+                 uint32_t part_count, struct group_info *g)
+{
+    const struct row *rows = bb->rows + at;
+    struct chunks cs = {.list = buf_init(SIZE_MAX)};
+    size_t from = bb->out.n;
+    arena_reset(&bb->ga);
+    buf_reset(&bb->tail);
+    buf_reset(&bb->dir);
+    bb->hash_n = 0;
+    for (uint32_t i = 0; i < ARRAY_LEN(bb->recent); i++)
+        bb->recent[i] = i + 1; /* no hash that belongs here */
+    *g = (struct group_info){.rows = n, .parts = part_count, .min_ns = UINT64_MAX};
+    chunk_traces(bb, &cs, rows, parts, part_count);
+    struct rows_by_shape by = put_spans(bb, rows, n);
+    chunk_nums(bb, &cs, COL_SHAPE, by.local, n);
+    chunk_span_ids(bb, &cs, rows, n);
+    chunk_parents(bb, &cs, rows, bb->parents + at, n);
+    chunk_times(bb, &cs, rows, n, parts, by.order, g);
+    chunk_rare(bb, &cs, rows, n);
+    chunk_children(bb, &cs, rows, n);
+    chunk_attrs(bb, &cs);
+    g->data_len = bb->out.n - from;
+    write_dir(bb, &cs, part_count, g);
+    size_t filter_from = bb->out.n;
+    write_filter(bb);
+    g->filter_len = bb->out.n - filter_from;
+    bb->out.failed |= cs.list.failed | bb->dir.failed | bb->tail.failed;
+    buf_fini(&cs.list);
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading a block other than by search: one trace, all trace ids, the service of a span, a check of
+ * everything, what each column costs. */
+#include "store/trace/block_read.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- one trace --- */
+
+/* One trace as its parts are read. */
+struct trace_read {
+    struct reader *r;
+    const struct shared *s;
+    struct arena *a;
+    struct span_maker maker;
+    struct span **spans; /* in the block's order: parents are ordinals into it */
+    uint64_t *parent;    /* the codes */
+    uint32_t n, cap;
+};
+
+static bool trace_room(struct trace_read *t, uint32_t more)
+{
+    if (more <= t->cap - t->n)
+        return true;
+    if (more > UINT32_MAX / 4 - t->n)
+        return reader_no_memory(t->r);
+    uint32_t cap = t->cap * 2 > t->n + more ? t->cap * 2 : t->n + more;
+    struct span **spans = reader_alloc(t->r, cap, sizeof(struct span *));
+    uint64_t *parent = reader_alloc(t->r, cap, sizeof *parent);
+    if (!spans || !parent)
+        return false;
+    if (t->n) {
+        memcpy(spans, t->spans, t->n * sizeof(struct span *));
+        memcpy(parent, t->parent, t->n * sizeof *parent);
+    }
+    t->spans = spans;
+    t->parent = parent;
+    t->cap = cap;
+    return true;
+}
+
+/* Notes the parent codes of rows [at, at+n); orphans get their parent's id at once. */
+static bool read_parents(struct trace_read *t, struct rows *g, uint32_t at, uint32_t n)
+{
+    const uint64_t *code;
+    const uint8_t *ids;
+    size_t orphans = 0, before = 0;
+    if (!rows_nums(g, COL_PARENT, g->g->rows, &code))
+        return false;
+    for (uint32_t i = 0; code && i < g->g->rows; i++) {
+        before += i < at && code[i] == PARENT_ORPHAN;
+        orphans += code[i] == PARENT_ORPHAN;
+    }
+    if (!rows_bytes(g, COL_ORPHAN, orphans * 8, &ids))
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t c = t->parent[t->n + i] = num_at(code, at + i);
+        if (c != PARENT_ORPHAN)
+            continue;
+        if (!ids)
+            return reader_bad(t->r, "the parent column");
+        memcpy(t->spans[t->n + i]->parent_id, ids + 8 * before++, 8);
+    }
+    return true;
+}
+
+static bool read_part(struct trace_read *t, uint32_t group, uint32_t part)
+{
+    struct rows g;
+    if (!rows_open(t->r, t->s, group, &g))
+        return false;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < part; i++)
+        at += (uint32_t)g.trace_rows[i];
+    uint32_t n = (uint32_t)num_at(g.trace_rows, part);
+    if (!trace_room(t, n) || !span_maker_rows(&t->maker, &g, part, at, n, t->spans + t->n) ||
+        !read_parents(t, &g, at, n))
+        return false;
+    t->n += n;
+    return true;
+}
+
+static bool resolve_parents(struct trace_read *t)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        if (t->parent[i] < PARENT_AT)
+            continue;
+        int64_t at = (int64_t)i - unzigzag(t->parent[i] - PARENT_AT);
+        if (at < 0 || at >= t->n)
+            return reader_bad(t->r, "the parent column");
+        memcpy(t->spans[i]->parent_id, t->spans[at]->span_id, 8);
+    }
+    return true;
+}
+
+/* Is this part the one of trace id? */
+static bool part_is(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
+                    const uint8_t id[16], bool *is)
+{
+    struct rows g;
+    if (!rows_open(r, s, group, &g))
+        return false;
+    *is = memcmp(g.trace_ids + (size_t)part * 16, id, 16) == 0;
+    return true;
+}
+
+/* Group and part of the trace's first rows; *group is UINT32_MAX when the block has none. */
+static bool find_trace(struct reader *r, const struct shared *s, const uint8_t id[16],
+                       uint32_t *group, uint32_t *part)
+{
+    const struct block *b = r->b;
+    uint32_t want = block_fingerprint(id), n = (uint32_t)b->meta.trace_count;
+    *group = UINT32_MAX;
+    for (uint32_t at = block_find(b, id); at < n && b->fingerprints[at] == want; at++) {
+        uint32_t no = block_group_of(b, b->part[at]);
+        const struct group *g = &b->groups[no];
+        bool is;
+        if (b->part[at] - g->first_part >= g->parts)
+            return reader_bad(r, "the trace index");
+        if (!part_is(r, s, no, b->part[at] - g->first_part, id, &is))
+            return false;
+        if (is) {
+            *group = no;
+            *part = b->part[at] - g->first_part;
+            return true;
+        }
+    }
+    return true;
+}
+
+static bool read_trace(struct trace_read *t, const uint8_t id[16])
+{
+    const struct block *b = t->r->b;
+    uint32_t group, part;
+    if (!find_trace(t->r, t->s, id, &group, &part))
+        return false;
+    if (group == UINT32_MAX)
+        return true;
+    if (!span_maker_init(&t->maker, t->r, t->s, t->a))
+        return false;
+    for (;; part = 0) {
+        if (!read_part(t, group, part))
+            return false;
+        bool last = part + 1 == b->groups[group].parts;
+        if (!last || ++group == b->group_count || !b->groups[group].continues)
+            return resolve_parents(t);
+    }
+}
+
+enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a, struct trace *t,
+                      struct err *e)
+{
+    if (!block_may_have(b, id))
+        return E_OK;
+    struct reader *r = reader_take(b, e);
+    struct trace_read tr = {.r = r, .a = a, .s = shared_read(r)};
+    if (tr.s && read_trace(&tr, id))
+        for (uint32_t i = 0; i < tr.n && !r->code; i++)
+            if (!trace_add(t, tr.spans[i], a))
+                reader_no_memory(r);
+    return reader_give(r);
+}
+
+/* --- all traces --- */
+
+static bool each_trace(struct reader *r, bool (*each)(void *, const uint8_t *, uint64_t), void *arg)
+{
+    const struct shared *s = shared_read(r);
+    for (uint32_t i = 0; s && i < r->b->group_count; i++) {
+        struct rows g;
+        if (!rows_open(r, s, i, &g))
+            return false;
+        for (uint32_t k = 0; k < g.g->parts; k++)
+            if (!(k == 0 && g.g->continues) &&
+                !each(arg, g.trace_ids + (size_t)k * 16, num_at(g.trace_start, k)))
+                return true;
+    }
+    return true;
+}
+
+enum errc block_each_trace(struct block *b,
+                           bool (*each)(void *arg, const uint8_t id[16], uint64_t min_ns),
+                           void *arg, struct err *e)
+{
+    struct reader *r = reader_take(b, e);
+    each_trace(r, each, arg);
+    return reader_give(r);
+}
+
+/* --- service of a span --- */
+
+/* A copy that lives as long as the block. */
+static struct str resident_service(struct block *b, const struct shared *s, uint32_t origin)
+{
+    pthread_mutex_lock(&b->lock);
+    if (!b->services) {
+        b->services = xcalloc(s->origin_count, sizeof *b->services);
+        b->service_count = s->origin_count;
+    }
+    struct str *out = &b->services[origin];
+    if (!out->p) {
+        struct str in = s->services[origin];
+        char *p = memcpy(xmalloc(in.n + 1), in.p, in.n);
+        *out = str_of(p, in.n);
+    }
+    struct str found = *out;
+    pthread_mutex_unlock(&b->lock);
+    return found;
+}
+
+static bool find_span(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
+                      const uint8_t span_id[8], uint32_t *origin)
+{
+    struct rows g;
+    const uint8_t *ids;
+    *origin = UINT32_MAX;
+    if (!rows_open(r, s, group, &g) || !rows_bytes(&g, COL_SPAN_ID, g.g->rows * (size_t)8, &ids) ||
+        !rows_shapes(&g, TABLE_SPAN))
+        return false;
+    if (!ids)
+        return reader_bad(r, "span id");
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < part; i++)
+        at += (uint32_t)g.trace_rows[i];
+    for (uint32_t i = 0; i < g.trace_rows[part]; i++, at++) {
+        if (memcmp(ids + (size_t)at * 8, span_id, 8) != 0)
+            continue;
+        const struct rows_table *t = &g.table[TABLE_SPAN];
+        *origin = s->shapes[TABLE_SPAN][t->shape[t->local[at]]].origin;
+        return true;
+    }
+    return true;
+}
+
+static bool span_service(struct reader *r, const uint8_t trace_id[16], const uint8_t span_id[8],
+                         bool *found, struct str *service)
+{
+    const struct shared *s = shared_read(r);
+    const struct block *b = r->b;
+    uint32_t group, part, origin;
+    if (!s || !find_trace(r, s, trace_id, &group, &part))
+        return false;
+    for (; group < b->group_count; part = 0) {
+        if (!find_span(r, s, group, part, span_id, &origin))
+            return false;
+        if (origin != UINT32_MAX) {
+            *found = true;
+            *service = resident_service(r->b, s, origin);
+            return true;
+        }
+        bool last = part + 1 == b->groups[group].parts;
+        if (!last || ++group == b->group_count || !b->groups[group].continues)
+            break;
+    }
+    return true;
+}
+
+enum errc block_span_service(struct block *b, const uint8_t trace_id[16], const uint8_t span_id[8],
+                             bool *found, struct str *service, struct err *e)
+{
+    *found = false;
+    *service = STR_NONE;
+    if (!block_may_have(b, trace_id))
+        return E_OK;
+    struct reader *r = reader_take(b, e);
+    span_service(r, trace_id, span_id, found, service);
+    return reader_give(r);
+}
+
+/* --- everything --- */
+
+static bool verify_head(struct reader *r)
+{
+    struct block_head h;
+    size_t got;
+    enum errc code = os_pread(r->b->file, &h, sizeof h, 0, &got, r->e);
+    if (code) {
+        r->code = code;
+        return false;
+    }
+    return got == sizeof h && h.magic == BLOCK_MAGIC && h.version == BLOCK_VERSION &&
+                   h.crc == crc32c(0, &h, offsetof(struct block_head, crc))
+               ? true
+               : reader_bad(r, "the head");
+}
+
+static bool verify_filter(struct reader *r, const struct group *g)
+{
+    size_t got;
+    uint8_t *p = arena_alloc(&r->a, g->filter_len + 1, 8);
+    if (!p)
+        return reader_no_memory(r);
+    enum errc code = os_pread(r->b->file, p, g->filter_len, g->data_off + g->data_len + g->dir_len,
+                              &got, r->e);
+    if (code) {
+        r->code = code;
+        return false;
+    }
+    if (got != g->filter_len)
+        return reader_bad(r, "a filter");
+    for (size_t at = 0; at < got; at += FILTER_PAGE_BYTES)
+        if (crc32c(0, p + at, FILTER_BLOCKS * 32) != load_u32le(p + at + FILTER_BLOCKS * 32))
+            return reader_bad(r, "a filter");
+    return true;
+}
+
+/* Every trace part is found by the index, or continues the one before. */
+static bool verify_index(struct reader *r, const struct rows *g)
+{
+    const struct block *b = r->b;
+    for (uint32_t k = g->g->continues; k < g->g->parts; k++) {
+        const uint8_t *id = g->trace_ids + (size_t)k * 16;
+        uint32_t at = block_find(b, id), want = block_fingerprint(id);
+        while (at < b->meta.trace_count && b->fingerprints[at] == want &&
+               b->part[at] != g->g->first_part + k)
+            at++;
+        if (at == b->meta.trace_count || b->fingerprints[at] != want)
+            return reader_bad(r, "the trace index");
+    }
+    return true;
+}
+
+/* Makes every span: each column is decoded and each count used. */
+static bool verify_rows(struct reader *r, const struct shared *s, struct rows *g, struct arena *a)
+{
+    struct span_maker m;
+    for (uint32_t k = 0, at = 0; k < g->g->parts; k++) {
+        uint32_t n = (uint32_t)g->trace_rows[k];
+        struct span **spans = reader_alloc(r, n, sizeof(struct span *));
+        arena_reset(a);
+        if (!spans || !span_maker_init(&m, r, s, a) || !span_maker_rows(&m, g, k, at, n, spans))
+            return false;
+        at += n;
+    }
+    return true;
+}
+
+static bool verify(struct reader *r, struct arena *a)
+{
+    const struct shared *s = verify_head(r) ? shared_read(r) : NULL;
+    uint64_t parts = 0;
+    for (uint32_t i = 0; s && i < r->b->group_count; i++) {
+        struct rows g;
+        if (!rows_open(r, s, i, &g) || !verify_index(r, &g) || !verify_rows(r, s, &g, a) ||
+            !verify_filter(r, g.g))
+            return false;
+        parts += g.g->parts - g.g->continues;
+    }
+    return s && parts == r->b->meta.trace_count ? true : reader_bad(r, "the count of traces");
+}
+
+enum errc block_verify(struct block *b, struct err *e)
+{
+    struct arena a = arena_init(READER_BYTES_MAX);
+    struct reader *r = reader_take(b, e);
+    verify(r, &a);
+    arena_fini(&a);
+    return reader_give(r);
+}
+
+/* --- cost --- */
+
+static const char *const fixed_names[] = {
+#define BLOCK_COLUMN_NAME(id, name) name,
+    BLOCK_COLUMNS(BLOCK_COLUMN_NAME)
+#undef BLOCK_COLUMN_NAME
+};
+
+static bool cost_groups(struct reader *r, const struct shared *s, uint64_t *bytes, uint64_t *dirs,
+                        uint64_t *filters)
+{
+    for (uint32_t i = 0; i < r->b->group_count; i++) {
+        struct rows g;
+        if (!rows_open(r, s, i, &g))
+            return false;
+        *dirs += g.g->dir_len;
+        *filters += g.g->filter_len;
+        for (uint32_t k = 0; k < g.col_count; k++) {
+            const struct rows_col *c = &g.cols[k];
+            uint64_t share = c->tail ? c->len * g.tail_len / max_u64(g.tail_raw, 1) : c->len;
+            bytes[c->no] += share;
+        }
+    }
+    return true;
+}
+
+enum errc block_cost(struct block *b, block_cost_row *each, void *arg, struct err *e)
+{
+    struct reader *r = reader_take(b, e);
+    const struct shared *s = shared_read(r);
+    uint64_t dirs = 0, filters = 0;
+    uint64_t *bytes = s ? reader_alloc(r, COL_ATTRS + (size_t)s->col_count, sizeof *bytes) : NULL;
+    if (!bytes || !cost_groups(r, s, bytes, &dirs, &filters))
+        return reader_give(r);
+    for (uint32_t i = 0; i < COL_FIXED; i++)
+        if (bytes[i])
+            each(arg, COST_FIELD, str_from_c(fixed_names[i]), ATTR_EMPTY, bytes[i]);
+    static const enum block_cost_kind kind[] = {COST_SPAN_ATTR, COST_EVENT_ATTR, COST_LINK_ATTR};
+    for (uint32_t i = 0; i < s->col_count; i++)
+        each(arg, kind[s->cols[i].scope], s->strings[s->cols[i].key], s->cols[i].type,
+             bytes[COL_ATTRS + i]);
+    each(arg, COST_INDEX, STR("trace index"), ATTR_EMPTY, b->meta.trace_count * 8);
+    each(arg, COST_INDEX, STR("value filters"), ATTR_EMPTY, filters);
+    each(arg, COST_INDEX, STR("directories"), ATTR_EMPTY,
+         dirs + b->tail_len - b->meta.trace_count * 8 + BLOCK_HEAD_BYTES + BLOCK_TRAILER_BYTES);
+    each(arg, COST_INDEX, STR("shapes and resources"), ATTR_EMPTY, b->shared_len);
+    return reader_give(r);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The reader's insides:
+ *
+ *   block_open.c    the open block: tail, references, pooled reader contexts, what row groups
+ * share; block_rows.c    one row group: directory, columns on demand, rows as spans; block_read.c
+ * traces, lists, verification, cost; block_search.c  searches.
+ *
+ * A call borrows a `struct reader`: an arena for everything it decodes, a zstd context and a sticky
+ * error. Nothing decoded outlives the call; what the caller keeps is copied into its own arena. */
+#ifndef LYMER_STORE_TRACE_BLOCK_READ_H
+#define LYMER_STORE_TRACE_BLOCK_READ_H
+
+#include "base/os/thread.h"
+#include "store/trace/block_format.h"
+
+#include <stdatomic.h>
+
+/* What one call may decode at a time; a damaged count ends here. */
+#define READER_BYTES_MAX (GIB)
+
+struct group {
+    uint64_t data_off, data_len, dir_len, filter_len;
+    uint32_t dir_crc, rows;
+    uint32_t first_part, parts; /* numbers of its trace parts in the block */
+    bool continues;
+    uint64_t min_ns, max_ns, max_duration_ns;
+};
+
+struct block {
+    _Atomic uint32_t refs;
+    struct os_file *file;
+    char *path;
+    struct block_meta meta;
+    char *tail; /* fingerprints, parts, words, root */
+    size_t tail_len;
+    const uint32_t *fingerprints, *part; /* meta.trace_count each */
+    const uint32_t *words;
+    uint32_t word_count;
+    struct group *groups;
+    uint32_t group_count;
+    uint64_t shared_off, shared_len, shared_raw;
+    uint32_t shared_crc;
+    pthread_mutex_t lock; /* protects services */
+    struct str *services; /* of each origin; made when first asked for */
+    uint32_t service_count;
+};
+
+struct reader {
+    struct reader *next; /* in the pool */
+    struct block *b;
+    struct arena a;
+    struct zstd_ctx *zstd;
+    struct err *e;
+    enum errc code; /* sticky */
+};
+
+/* Never NULL. */
+struct reader *reader_take(struct block *b, struct err *e);
+/* Gives it back; answers its error. */
+enum errc reader_give(struct reader *r);
+/* Notes the first error and answers false, so that `return reader_bad(…)` reads well. */
+bool reader_bad(struct reader *r, const char *what);
+bool reader_no_memory(struct reader *r);
+/* n zeroed elements of the call's arena; NULL is noted. */
+void *reader_alloc(struct reader *r, size_t n, size_t size);
+/* Bytes of the file, checked; NULL is noted. */
+const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32_t crc,
+                            const char *what);
+struct unpacker reader_unpacker(struct reader *r, const uint8_t *p, size_t n);
+/* True when u is good; notes what was bad. */
+bool reader_check(struct reader *r, const struct unpacker *u, const char *what);
+
+/* --- what the row groups share --- */
+
+struct shared_col {
+    uint32_t key; /* into strings */
+    uint8_t scope, type;
+};
+
+struct shared_list {
+    uint32_t *col;
+    uint32_t n;
+};
+
+struct shared_shape {
+    uint32_t origin, name, list;
+    uint8_t kind, status;
+};
+
+struct shared {
+    struct str *strings;
+    struct shared_col *cols;
+    struct shared_list *lists;
+    struct str *origins;  /* serialised */
+    struct str *services; /* of each origin */
+    struct shared_shape *shapes[TABLE_COUNT];
+    uint32_t string_count, col_count, list_count, origin_count, shape_count[TABLE_COUNT];
+};
+
+const struct shared *shared_read(struct reader *r);
+/* Copies into `a` and decodes; false is noted. */
+bool shared_origin(struct reader *r, const struct shared *s, uint32_t origin, struct arena *a,
+                   struct span_origin *out);
+
+/* --- a row group --- */
+
+struct rows_col {
+    uint32_t no, crc;
+    uint64_t at, len; /* in the file, or in the tail chunk */
+    bool tail;
+    const uint64_t *nums; /* decoded when first asked for */
+    const uint8_t *bytes;
+    struct strs *strs;
+};
+
+struct rows_table {
+    uint32_t rows, shape_count;
+    uint32_t *shape, *first; /* of each local shape: its number; its first row in shape order */
+    uint32_t **value_at;     /* of each local shape and key: the first value in the key's column */
+    /* on demand */
+    const uint64_t *local; /* of each row: local shape */
+    uint32_t *rank;        /* of each row: among the rows of its shape */
+};
+
+struct rows {
+    struct reader *r;
+    const struct shared *s;
+    const struct group *g;
+    struct rows_table table[TABLE_COUNT];
+    struct rows_col *cols;
+    uint32_t col_count;
+    uint32_t *value_count; /* of each attribute column */
+    uint64_t tail_at, tail_len, tail_raw;
+    uint32_t tail_crc;
+    const uint8_t *tail;
+    uint32_t *child_at[TABLE_COUNT]; /* first event and link of each row, and the end */
+    const uint8_t *trace_ids;
+    const uint64_t *trace_rows, *trace_start;
+};
+
+/* Reads the directory and the list of traces. */
+MUST_CHECK bool rows_open(struct reader *r, const struct shared *s, uint32_t group,
+                          struct rows *out);
+/* Column values; *out is NULL when the column is absent (zeros). */
+MUST_CHECK bool rows_nums(struct rows *g, uint32_t no, uint32_t n, const uint64_t **out);
+MUST_CHECK bool rows_bytes(struct rows *g, uint32_t no, size_t n, const uint8_t **out);
+MUST_CHECK bool rows_strs(struct rows *g, uint32_t no, uint32_t n, const struct strs **out);
+bool rows_has(const struct rows *g, uint32_t no);
+/* Fills local and rank of a table. */
+MUST_CHECK bool rows_shapes(struct rows *g, enum block_table table);
+/* Fills child_at. */
+MUST_CHECK bool rows_children(struct rows *g, enum block_table table);
+
+/* Decodes rows into spans of one caller's arena. */
+struct span_maker {
+    struct rows *g;
+    struct arena *a;
+    struct span_origin *origins; /* of the block; shared from group to group */
+    struct str *strings;         /* copies, likewise */
+    uint32_t *orphan_at;
+};
+
+MUST_CHECK bool span_maker_init(struct span_maker *m, struct reader *r, const struct shared *s,
+                                struct arena *a);
+/* Rows [at, at + n) of g, which are rows of trace part `part`, as spans; parents are left out. */
+MUST_CHECK bool span_maker_rows(struct span_maker *m, struct rows *g, uint32_t part, uint32_t at,
+                                uint32_t n, struct span **out);
+
+static inline uint64_t num_at(const uint64_t *v, size_t i)
+{
+    return v ? v[i] : 0;
+}
+
+/* The parts of the trace, as found by its fingerprint: each candidate until false. */
+uint32_t block_find(const struct block *b, const uint8_t id[16]);
+uint32_t block_group_of(const struct block *b, uint32_t part);
+
+#endif

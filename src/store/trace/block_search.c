@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A search of one block. What match_span() says of a span is said here of columns; every step only
+ * rules out what cannot match:
+ *
+ *   1. the block: by its time range, by the words it has (services, names, keys), by its shapes;
+ *   2. a row group: by time, by longest duration, by the bound that hit() gave, by its shapes, and
+ *      by the value filter, of which one page is read;
+ *   3. rows: first by shape, which settles service, operation, kind, status, and tags of resource
+ *      and scope; then by the columns of the tags' keys, where a string is looked for once among
+ *      the distinct values and then only numbers are compared; last by duration and start.
+ *
+ * Row groups go by their newest start, newest first. */
+#include "store/trace/block_read.h"
+
+#include "base/num.h"
+#include "store/trace/match.h"
+
+#include <stdlib.h>
+
+/* One tag against the whole block. */
+struct tag_plan {
+    const struct tag_filter *f;
+    enum tag_field field;
+    bool *origin_yes; /* of each origin: its resource or scope satisfies the tag */
+    uint32_t *cols;   /* columns that may satisfy it */
+    uint32_t col_count;
+    bool may_vary;               /* rows may differ: cols or a field of the row */
+    uint64_t str_hash, int_hash; /* in the value filters */
+    bool is_int;                 /* the value is an integer as we would print it */
+};
+
+struct search {
+    struct reader *r;
+    const struct trace_query *q;
+    const struct shared *s;
+    block_hit *hit;
+    void *arg;
+    uint64_t bound; /* starts below are not wanted */
+    bool *shape_ok; /* service, operation, kind, and tags that do not vary */
+    struct tag_plan *tags;
+};
+
+/* --- the block --- */
+
+static bool has_word(const struct block *b, struct str s, uint64_t kind)
+{
+    uint32_t want = block_word(s, kind), low = 0, high = b->word_count;
+    if (!b->word_count)
+        return true;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (b->words[mid] < want)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < b->word_count && b->words[low] == want;
+}
+
+/* By what is resident: no I/O. */
+static bool block_may_match(const struct block *b, const struct trace_query *q)
+{
+    if (!b->meta.span_count || b->meta.min_ns > q->start_max_ns || b->meta.max_ns < q->start_min_ns)
+        return false;
+    if ((q->service.n && !has_word(b, q->service, WORD_SERVICE)) ||
+        (q->operation.n && !has_word(b, q->operation, WORD_NAME)))
+        return false;
+    for (uint32_t i = 0; i < q->tag_count; i++) {
+        const struct tag_filter *f = &q->tags[i];
+        struct str resource_key = tag_resource_key(f);
+        if (tag_field(f) == FIELD_NONE && !has_word(b, f->key, WORD_KEY) &&
+            !(resource_key.n && has_word(b, resource_key, WORD_KEY)))
+            return false;
+    }
+    return true;
+}
+
+static bool looks_in(const struct tag_filter *f, enum tag_place place)
+{
+    return f->place == TAG_ANY || f->place == place;
+}
+
+static bool kvs_match(const struct tag_filter *f, struct str key, const struct kvs *kvs)
+{
+    for (uint32_t i = 0; i < kvs->n; i++)
+        if (str_eq(kvs->v[i].key, key) && tag_match_value(f, &kvs->v[i].val))
+            return true;
+    return false;
+}
+
+static bool origin_matches(const struct tag_plan *t, const struct span_origin *o)
+{
+    const struct tag_filter *f = t->f;
+    struct str resource_key = tag_resource_key(f);
+    if (looks_in(f, TAG_RESOURCE) && kvs_match(f, f->key, &o->resource->attrs))
+        return true;
+    if (resource_key.n && kvs_match(f, resource_key, &o->resource->attrs))
+        return true;
+    if (looks_in(f, TAG_SCOPE) && kvs_match(f, f->key, &o->scope->attrs))
+        return true;
+    if (t->field == FIELD_SCOPE_NAME)
+        return tag_match_text(f, o->scope->name);
+    return t->field == FIELD_SCOPE_VERSION && tag_match_text(f, o->scope->version);
+}
+
+/* Does every span of the shape satisfy the tag? */
+static bool shape_matches(const struct search *q, const struct tag_plan *t,
+                          const struct shared_shape *shape)
+{
+    if (t->origin_yes[shape->origin])
+        return true;
+    if (t->field == FIELD_KIND && tag_match_kind(t->f, shape->kind))
+        return true;
+    if ((t->field == FIELD_ERROR || t->field == FIELD_STATUS || t->field == FIELD_STATUS_CODE) &&
+        tag_match_status(t->f, t->field, shape->status))
+        return true;
+    if (t->f->op != TAG_EXISTS || !looks_in(t->f, TAG_SPAN))
+        return false;
+    const struct shared_list *list = &q->s->lists[shape->list];
+    for (uint32_t j = 0; j < list->n; j++)
+        if (str_eq(q->s->strings[q->s->cols[list->col[j]].key], t->f->key))
+            return true;
+    return false;
+}
+
+static bool plan_tag(struct search *q, struct tag_plan *t, const struct tag_filter *f,
+                     const struct span_origin *origins)
+{
+    static const enum tag_place place[] = {TAG_SPAN, TAG_EVENT, TAG_LINK};
+    const struct shared *s = q->s;
+    char text[NUM_TEXT_MAX];
+    int64_t i64;
+    uint64_t seed = filter_key_seed(f->key);
+    *t = (struct tag_plan){.f = f,
+                           .field = tag_field(f),
+                           .origin_yes = reader_alloc(q->r, s->origin_count, sizeof(bool)),
+                           .cols = reader_alloc(q->r, s->col_count, sizeof *t->cols),
+                           .str_hash = filter_hash_str(f->value, seed)};
+    if (!t->origin_yes || !t->cols)
+        return false;
+    if (f->value.n && num_get_i64(f->value, &i64) &&
+        str_eq(str_of(text, num_put_i64(text, i64)), f->value)) {
+        t->is_int = true;
+        t->int_hash = filter_hash_int((uint64_t)i64, seed);
+    }
+    for (uint32_t i = 0; i < s->origin_count; i++)
+        t->origin_yes[i] = origin_matches(t, &origins[i]);
+    for (uint32_t i = 0; i < s->col_count; i++)
+        if (looks_in(f, place[s->cols[i].scope]) && str_eq(s->strings[s->cols[i].key], f->key))
+            t->cols[t->col_count++] = i;
+    t->may_vary = t->col_count || t->field == FIELD_STATUS_MESSAGE ||
+                  t->field == FIELD_TRACE_STATE || t->field == FIELD_EVENT_NAME;
+    return true;
+}
+
+/* False also when nothing of the block can match. */
+static bool plan(struct search *q)
+{
+    const struct shared *s = q->s;
+    const struct trace_query *tq = q->q;
+    struct span_origin *origins = reader_alloc(q->r, s->origin_count, sizeof *origins);
+    q->shape_ok = reader_alloc(q->r, s->shape_count[TABLE_SPAN], sizeof *q->shape_ok);
+    q->tags = reader_alloc(q->r, tq->tag_count, sizeof *q->tags);
+    if (!origins || !q->shape_ok || !q->tags)
+        return false;
+    for (uint32_t i = 0; tq->tag_count && i < s->origin_count; i++)
+        if (!shared_origin(q->r, s, i, &q->r->a, &origins[i]))
+            return false;
+    for (uint32_t i = 0; i < tq->tag_count; i++)
+        if (!plan_tag(q, &q->tags[i], &tq->tags[i], origins))
+            return false;
+    bool any = false;
+    for (uint32_t i = 0; i < s->shape_count[TABLE_SPAN]; i++) {
+        const struct shared_shape *shape = &s->shapes[TABLE_SPAN][i];
+        bool ok = (!tq->service.n || str_eq(tq->service, s->services[shape->origin])) &&
+                  (!tq->operation.n || str_eq(tq->operation, s->strings[shape->name])) &&
+                  (tq->kind < 0 || (unsigned)tq->kind == shape->kind);
+        for (uint32_t k = 0; ok && k < tq->tag_count; k++)
+            ok = q->tags[k].may_vary || shape_matches(q, &q->tags[k], shape);
+        q->shape_ok[i] = ok;
+        any |= ok;
+    }
+    return any;
+}
+
+/* --- a row group's filter --- */
+
+static bool filter_may_have(struct reader *r, const struct group *g, uint64_t hash, bool *may)
+{
+    uint8_t page[FILTER_PAGE_BYTES];
+    uint32_t blocks = (uint32_t)(g->filter_len / FILTER_PAGE_BYTES * FILTER_BLOCKS);
+    *may = false;
+    if (!blocks)
+        return true;
+    uint32_t at = filter_at(hash, blocks);
+    size_t got;
+    enum errc code = os_pread(r->b->file, page, sizeof page,
+                              g->data_off + g->data_len + g->dir_len +
+                                  (uint64_t)(at / FILTER_BLOCKS) * FILTER_PAGE_BYTES,
+                              &got, r->e);
+    if (code) {
+        r->code = r->code ? r->code : code;
+        return false;
+    }
+    if (got != sizeof page ||
+        crc32c(0, page, FILTER_BLOCKS * 32) != load_u32le(page + FILTER_BLOCKS * 32))
+        return reader_bad(r, "a filter");
+    const uint8_t *p = page + at % FILTER_BLOCKS * 32;
+    *may = true;
+    for (unsigned w = 0; w < 8; w++)
+        *may = *may && (load_u32le(p + 4 * w) & filter_bit(hash, w));
+    return true;
+}
+
+/* What the columns of one tag may hold in one row group. */
+struct tag_values {
+    bool str, num;
+};
+
+static bool probe_tag(struct search *q, const struct tag_plan *t, const struct group *g,
+                      struct tag_values *v)
+{
+    *v = (struct tag_values){true, true};
+    if (t->f->op != TAG_EQUALS || !t->col_count)
+        return true;
+    if (!filter_may_have(q->r, g, t->str_hash, &v->str))
+        return false;
+    v->num = false;
+    return !t->is_int || filter_may_have(q->r, g, t->int_hash, &v->num);
+}
+
+/* May anything in the group satisfy the tag, going by the filter? */
+static bool tag_may_match(const struct search *q, const struct tag_plan *t,
+                          const struct tag_values *v)
+{
+    if (!t->may_vary || v->str || v->num || t->field != FIELD_NONE)
+        return true;
+    for (uint32_t i = 0; i < t->col_count; i++) {
+        unsigned type = q->s->cols[t->cols[i]].type;
+        if (type != ATTR_STR && type != ATTR_INT)
+            return true;
+    }
+    for (uint32_t i = 0; i < q->s->origin_count; i++)
+        if (t->origin_yes[i])
+            return true;
+    return false;
+}
+
+/* --- columns --- */
+
+/* Which values of a column satisfy the tag: `yes` of each value, or of each distinct string. */
+struct verdict {
+    const uint64_t *id; /* index into yes; NULL: yes is of each value */
+    bool *yes;
+    bool any;
+};
+
+static bool judge_strs(struct search *q, const struct tag_filter *f, struct rows *g, uint32_t col,
+                       struct verdict *v)
+{
+    const struct strs *strs;
+    unsigned type = q->s->cols[col].type;
+    if (!rows_strs(g, COL_ATTRS + col, g->value_count[col], &strs))
+        return false;
+    if (!strs)
+        return reader_bad(q->r, "an attribute column");
+    v->id = strs->id;
+    v->yes = reader_alloc(q->r, strs->distinct, sizeof *v->yes);
+    if (!v->yes)
+        return false;
+    for (uint32_t i = 0; i < strs->distinct; i++) {
+        struct value val = {.type = type, .s = strs_value(strs, i)};
+        v->yes[i] = type == ATTR_STR ? str_eq(val.s, f->value) : tag_match_value(f, &val);
+        v->any |= v->yes[i];
+    }
+    return true;
+}
+
+static struct value num_value(unsigned type, uint64_t bits)
+{
+    struct value v = {.type = type};
+    if (type == ATTR_BOOL)
+        v.b = bits != 0;
+    else if (type == ATTR_INT)
+        v.i = (int64_t)(bits ^ INT_FLIP);
+    else
+        memcpy(&v.d, &bits, sizeof v.d);
+    return v;
+}
+
+static bool judge_nums(struct search *q, const struct tag_filter *f, struct rows *g, uint32_t col,
+                       struct verdict *v)
+{
+    const uint64_t *nums;
+    uint32_t n = g->value_count[col];
+    unsigned type = q->s->cols[col].type;
+    if (!rows_nums(g, COL_ATTRS + col, n, &nums))
+        return false;
+    v->yes = reader_alloc(q->r, n, sizeof *v->yes);
+    if (!v->yes)
+        return false;
+    if (!nums)
+        return reader_bad(q->r, "an attribute column");
+    for (uint32_t i = 0; i < n; i++) {
+        struct value val = num_value(type, nums[i]);
+        v->yes[i] = i && nums[i] == nums[i - 1] ? v->yes[i - 1] : tag_match_value(f, &val);
+        v->any |= v->yes[i];
+    }
+    return true;
+}
+
+static bool judge(struct search *q, const struct tag_plan *t, const struct tag_values *may,
+                  struct rows *g, uint32_t col, struct verdict *v)
+{
+    unsigned type = q->s->cols[col].type;
+    struct value empty = {.type = ATTR_EMPTY};
+    *v = (struct verdict){0};
+    if (!g->value_count[col] || (type == ATTR_STR && !may->str) || (type == ATTR_INT && !may->num))
+        return true;
+    if (t->f->op == TAG_EXISTS || (type == ATTR_EMPTY && tag_match_value(t->f, &empty))) {
+        v->any = true; /* yes to all */
+        return true;
+    }
+    if (type == ATTR_EMPTY)
+        return true;
+    return attr_is_str(type) ? judge_strs(q, t->f, g, col, v) : judge_nums(q, t->f, g, col, v);
+}
+
+/* Rows of a table in shape order, as row numbers. */
+static const uint32_t *shape_order(struct rows *g, enum block_table table)
+{
+    const struct rows_table *t = &g->table[table];
+    uint32_t *order = reader_alloc(g->r, t->rows, sizeof *order);
+    for (uint32_t i = 0; order && i < t->rows; i++)
+        order[t->first[t->local[i]] + t->rank[i]] = i;
+    return order;
+}
+
+/* Marks the rows of `table` whose value in `col` is judged yes. */
+static bool mark_col(struct search *q, struct rows *g, uint32_t col, const struct verdict *v,
+                     bool *rows)
+{
+    enum block_table table = q->s->cols[col].scope;
+    if (!rows_shapes(g, table))
+        return false;
+    const struct rows_table *t = &g->table[table];
+    const uint32_t *order = shape_order(g, table);
+    if (!order)
+        return false;
+    for (uint32_t k = 0; k < t->shape_count; k++) {
+        const struct shared_list *list = &q->s->lists[q->s->shapes[table][t->shape[k]].list];
+        uint32_t first = t->first[k], n = t->first[k + 1] - first;
+        for (uint32_t j = 0; j < list->n; j++) {
+            if (list->col[j] != col)
+                continue;
+            uint32_t at = t->value_at[k][j];
+            for (uint32_t i = 0; i < n; i++)
+                if (!v->yes || v->yes[v->id ? v->id[at + i] : at + i])
+                    rows[order[first + i]] = true;
+        }
+    }
+    return true;
+}
+
+/* Marks the spans of marked events or links. */
+static bool mark_parents(struct rows *g, enum block_table table, const bool *children, bool *spans)
+{
+    if (!g->table[table].rows)
+        return true;
+    if (!rows_children(g, table))
+        return false;
+    const uint32_t *first = g->child_at[table];
+    for (uint32_t i = 0; i < g->g->rows; i++)
+        for (uint32_t k = first[i]; k < first[i + 1]; k++)
+            spans[i] |= children[k];
+    return true;
+}
+
+static bool mark_text(struct search *q, const struct tag_plan *t, struct rows *g, bool *spans)
+{
+    const struct strs *s;
+    uint32_t no = t->field == FIELD_TRACE_STATE ? COL_TRACE_STATE : COL_MESSAGE;
+    if (!rows_strs(g, no, g->g->rows, &s))
+        return false;
+    bool *yes = s ? reader_alloc(q->r, s->distinct, sizeof *yes) : NULL;
+    if (!yes)
+        return !s;
+    for (uint32_t i = 0; i < s->distinct; i++)
+        yes[i] = tag_match_text(t->f, strs_value(s, i));
+    for (uint32_t i = 0; i < g->g->rows; i++)
+        spans[i] |= yes[s->id[i]];
+    return true;
+}
+
+static bool mark_event_names(struct search *q, const struct tag_plan *t, struct rows *g,
+                             bool *events)
+{
+    const struct rows_table *et = &g->table[TABLE_EVENT];
+    if (!rows_shapes(g, TABLE_EVENT))
+        return false;
+    for (uint32_t i = 0; i < et->rows; i++) {
+        uint32_t name = q->s->shapes[TABLE_EVENT][et->shape[et->local[i]]].name;
+        events[i] |= tag_match_text(t->f, q->s->strings[name]);
+    }
+    return true;
+}
+
+/* Clears ok[] of the rows that do not satisfy the tag. */
+static bool apply_tag(struct search *q, const struct tag_plan *t, const struct tag_values *may,
+                      struct rows *g, bool *ok)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    bool *mark[TABLE_COUNT];
+    for (int i = 0; i < TABLE_COUNT; i++)
+        if (!(mark[i] = reader_alloc(q->r, g->table[i].rows, sizeof(bool))))
+            return false;
+    bool *shape_yes = reader_alloc(q->r, st->shape_count, sizeof *shape_yes);
+    if (!shape_yes)
+        return false;
+    for (uint32_t k = 0; k < st->shape_count; k++)
+        shape_yes[k] = shape_matches(q, t, &q->s->shapes[TABLE_SPAN][st->shape[k]]);
+    for (uint32_t i = 0; i < t->col_count; i++) {
+        struct verdict v;
+        uint32_t col = t->cols[i];
+        if (!judge(q, t, may, g, col, &v))
+            return false;
+        if (v.any && !mark_col(q, g, col, &v, mark[q->s->cols[col].scope]))
+            return false;
+    }
+    bool *spans = mark[TABLE_SPAN];
+    if (t->field == FIELD_EVENT_NAME && !mark_event_names(q, t, g, mark[TABLE_EVENT]))
+        return false;
+    if ((t->field == FIELD_TRACE_STATE || t->field == FIELD_STATUS_MESSAGE) &&
+        !mark_text(q, t, g, spans))
+        return false;
+    if (!mark_parents(g, TABLE_EVENT, mark[TABLE_EVENT], spans) ||
+        !mark_parents(g, TABLE_LINK, mark[TABLE_LINK], spans))
+        return false;
+    for (uint32_t i = 0; i < g->g->rows; i++)
+        ok[i] = ok[i] && (spans[i] || shape_yes[st->local[i]]);
+    return true;
+}
+
+/* Rules out by the difference of end and start alone. Where that may have wrapped around, it takes
+ * the start to know: report() looks again. */
+static bool apply_duration(struct search *q, struct rows *g, bool *ok)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    const uint64_t *duration;
+    uint64_t min = q->q->duration_min_ns, max = q->q->duration_max_ns;
+    bool wraps = g->g->max_ns > INT64_MAX;
+    if (!min && !max)
+        return true;
+    if (!rows_nums(g, COL_DURATION, g->g->rows, &duration))
+        return false;
+    for (uint32_t i = 0; i < g->g->rows; i++) {
+        if (!ok[i])
+            continue;
+        int64_t d = unzigzag(num_at(duration, st->first[st->local[i]] + st->rank[i]));
+        ok[i] = d < 0 || wraps || ((uint64_t)d >= min && (!max || (uint64_t)d <= max));
+    }
+    return true;
+}
+
+/* --- hits --- */
+
+static bool in_time(const struct search *q, uint64_t start, int64_t difference)
+{
+    uint64_t end = start + (uint64_t)difference, duration = end > start ? end - start : 0;
+    const struct trace_query *t = q->q;
+    return start >= t->start_min_ns && start <= t->start_max_ns && start >= q->bound &&
+           duration >= t->duration_min_ns &&
+           (!t->duration_max_ns || duration <= t->duration_max_ns);
+}
+
+/* Calls hit() for the newest row of each trace, newest traces first. */
+static bool report(struct search *q, struct rows *g, const bool *ok)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    const uint64_t *delta, *duration;
+    uint32_t n = g->g->rows, at = n;
+    uint64_t *start = arena_alloc(&q->r->a, n * sizeof *start, 8);
+    if (!start)
+        return reader_no_memory(q->r);
+    if (!rows_nums(g, COL_START, n, &delta) || !rows_nums(g, COL_DURATION, n, &duration))
+        return false;
+    for (uint32_t part = g->g->parts; part-- > 0;) {
+        uint32_t rows = (uint32_t)g->trace_rows[part];
+        at -= rows;
+        uint64_t s = num_at(g->trace_start, part);
+        for (uint32_t i = at; i < at + rows; i++)
+            start[i] = s += num_at(delta, i);
+        for (uint32_t i = at + rows; i-- > at;) {
+            if (!ok[i])
+                continue;
+            uint32_t place = st->first[st->local[i]] + st->rank[i];
+            if (!in_time(q, start[i], unzigzag(num_at(duration, place))))
+                continue;
+            q->bound = q->hit(q->arg, g->trace_ids + (size_t)part * 16, start[i]);
+            break;
+        }
+    }
+    return true;
+}
+
+static bool search_rows(struct search *q, struct rows *g, const struct tag_values *may)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    bool any = false;
+    for (uint32_t k = 0; k < st->shape_count; k++)
+        any |= q->shape_ok[st->shape[k]];
+    if (!any)
+        return true;
+    bool *ok = reader_alloc(q->r, g->g->rows, sizeof *ok);
+    if (!ok || !rows_shapes(g, TABLE_SPAN))
+        return false;
+    for (uint32_t i = 0; i < g->g->rows; i++)
+        ok[i] = q->shape_ok[st->shape[st->local[i]]];
+    if (!apply_duration(q, g, ok))
+        return false;
+    for (uint32_t i = 0; i < q->q->tag_count; i++) {
+        if (q->tags[i].may_vary && !apply_tag(q, &q->tags[i], &may[i], g, ok))
+            return false;
+        if (!memchr(ok, 1, g->g->rows))
+            return true;
+    }
+    return report(q, g, ok);
+}
+
+static bool search_group(struct search *q, uint32_t no)
+{
+    const struct group *g = &q->r->b->groups[no];
+    struct tag_values may[QUERY_TAGS_MAX];
+    struct rows rows;
+    if (g->min_ns > q->q->start_max_ns || g->max_ns < max_u64(q->q->start_min_ns, q->bound) ||
+        g->max_duration_ns < q->q->duration_min_ns)
+        return true;
+    for (uint32_t i = 0; i < q->q->tag_count; i++) {
+        if (!probe_tag(q, &q->tags[i], g, &may[i]))
+            return false;
+        if (!tag_may_match(q, &q->tags[i], &may[i]))
+            return true;
+    }
+    return rows_open(q->r, q->s, no, &rows) && search_rows(q, &rows, may);
+}
+
+struct newest {
+    uint64_t max_ns;
+    uint32_t no;
+};
+
+static int newest_first(const void *x, const void *y)
+{
+    const struct newest *a = x, *b = y;
+    if (a->max_ns != b->max_ns)
+        return a->max_ns > b->max_ns ? -1 : 1;
+    return a->no > b->no ? -1 : a->no < b->no;
+}
+
+static bool search(struct search *q)
+{
+    const struct block *b = q->r->b;
+    q->s = shared_read(q->r);
+    if (!q->s || !plan(q))
+        return !q->r->code;
+    struct newest *order = reader_alloc(q->r, b->group_count, sizeof *order);
+    if (!order)
+        return false;
+    for (uint32_t i = 0; i < b->group_count; i++)
+        order[i] = (struct newest){b->groups[i].max_ns, i};
+    qsort(order, b->group_count, sizeof *order, newest_first);
+    for (uint32_t i = 0; i < b->group_count; i++)
+        if (!search_group(q, order[i].no))
+            return false;
+    return true;
+}
+
+enum errc block_search(struct block *b, const struct trace_query *query, block_hit *hit, void *arg,
+                       struct err *e)
+{
+    ensure(query->tag_count <= QUERY_TAGS_MAX);
+    if (!block_may_match(b, query))
+        return E_OK;
+    struct reader *r = reader_take(b, e);
+    struct search q = {.r = r, .q = query, .hit = hit, .arg = arg};
+    search(&q);
+    return reader_give(r);
+}

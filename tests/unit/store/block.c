@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Blocks against the two things they must agree with: every trace read back is what span_from_batch
+ * makes of the input, and every search finds what match_span finds. */
+#include "store/trace/block.h"
+#include "store/trace/match.h"
+#include "tests/harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BATCHES_MAX 64
+
+/* What the random batches look like. */
+struct world {
+    uint32_t batches, spans, traces; /* spans: of a batch, at most */
+    uint32_t attrs, keys, services;  /* attrs: of a span, at most */
+    uint64_t time_spread;            /* 0: times are wild */
+    bool events, wild_ids;
+};
+
+struct made {
+    struct batch *batch[BATCHES_MAX];
+    size_t n;
+    struct block *block;
+    struct block_summary sum;
+    struct arena a;
+    char path[128];
+};
+
+static uint32_t roll(uint32_t n)
+{
+    return (uint32_t)(test_rand() % n);
+}
+
+/* prefix, then v in decimal */
+static struct str text(char *buf, const char *prefix, unsigned v)
+{
+    return str_of(buf, (size_t)sprintf(buf, "%s%u", prefix, v));
+}
+
+static struct str random_text(char *buf)
+{
+    static const char *const forms[] = {"v", "10.1.2.", "GET", "0000000", "/cart/item/"};
+    switch (roll(8)) {
+    case 0: {
+        size_t n = roll(40);
+        for (size_t i = 0; i < n; i++)
+            buf[i] = (char)test_rand();
+        return str_of(buf, n);
+    }
+    case 1:
+        return str_of(buf, (size_t)sprintf(buf, "%08x-%04x-4444-8888-%012llx", roll(UINT32_MAX),
+                                           roll(65536), (unsigned long long)test_rand() >> 16));
+    default:
+        return text(buf, forms[roll(ARRAY_LEN(forms))], roll(200));
+    }
+}
+
+/* Values of one key resemble each other, except where they do not. */
+static struct str value_of_key(char *buf, uint32_t key)
+{
+    switch (key % 6) {
+    case 0:
+        return random_text(buf);
+    case 1:
+        return str_of(buf, (size_t)sprintf(buf, "%016llx", (unsigned long long)test_rand()));
+    case 2:
+        return text(buf, "host-", roll(3));
+    case 3:
+        return str_of(buf, (size_t)sprintf(buf, "%u.%u.0.%u", roll(256), roll(256), roll(256)));
+    case 4:
+        return text(buf, "/orders/", roll(100000));
+    default:
+        return str_of(buf, (size_t)sprintf(buf, "%08x-%04x-4444-8888-%012llx", roll(UINT32_MAX),
+                                           roll(65536), (unsigned long long)test_rand() >> 16));
+    }
+}
+
+static uint64_t wild_u64(void)
+{
+    switch (roll(6)) {
+    case 0:
+        return 0;
+    case 1:
+        return UINT64_MAX;
+    case 2:
+        return test_rand();
+    default:
+        return roll(1000);
+    }
+}
+
+static void add_attrs(struct batch_builder *bb, const struct world *w, uint32_t most)
+{
+    char key[32], buf[128];
+    uint32_t n = most ? roll(most + 1) : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t k = roll(w->keys);
+        struct str name = text(key, "key.", k);
+        enum attr_type type = roll(8) ? (k % 3 ? ATTR_STR : ATTR_INT) : roll(ATTR_TYPE_COUNT);
+        if (type == ATTR_ARRAY || type == ATTR_KVLIST)
+            bb_attr_str(bb, name, type, STR_NONE);
+        else if (type == ATTR_STR || type == ATTR_BYTES)
+            bb_attr_str(bb, name, type, value_of_key(buf, k));
+        else
+            bb_attr_bits(bb, name, type, type == ATTR_BOOL ? roll(2) : wild_u64());
+    }
+}
+
+static void random_id(const struct world *w, uint8_t *id, size_t n, uint32_t range)
+{
+    uint32_t v = 1 + roll(range);
+    memset(id, 0, n);
+    if (w->wild_ids)
+        for (size_t i = 0; i < n; i++)
+            id[i] = (uint8_t)test_rand();
+    memcpy(id + n - 4, &v, 4);
+}
+
+static uint64_t random_time(const struct world *w)
+{
+    return w->time_spread ? UINT64_C(1790000000000000000) + test_rand() % w->time_spread
+                          : wild_u64();
+}
+
+static void add_events(struct batch_builder *bb, const struct world *w)
+{
+    char buf[128];
+    for (uint32_t n = roll(3); n; n--) {
+        struct event_rec *e = bb_event(bb);
+        e->time_ns = random_time(w);
+        e->name = bb_string(bb, text(buf, "event-", roll(4)));
+        e->dropped = roll(9) ? 0 : roll(100);
+        add_attrs(bb, w, 3);
+    }
+    for (uint32_t n = roll(5) ? 0 : roll(3); n; n--) {
+        struct link_rec *l = bb_link(bb);
+        random_id(w, l->trace_id, 16, 50);
+        random_id(w, l->span_id, 8, 50);
+        l->trace_state = bb_string(bb, roll(2) ? STR("a=b") : STR_NONE);
+        l->flags = roll(3);
+        add_attrs(bb, w, 2);
+    }
+}
+
+static void add_span(struct batch_builder *bb, const struct world *w)
+{
+    char buf[128];
+    struct span_rec *s = bb_span(bb);
+    uint32_t trace = 1 + roll(w->traces);
+    memset(s->trace_id, 0x5a, 16);
+    memcpy(s->trace_id, &trace, 4);
+    random_id(w, s->span_id, 8, 400);
+    if (roll(4))
+        random_id(w, s->parent_id, 8, 500);
+    bb_name(bb, s, text(buf, "op-", roll(7)));
+    s->kind = (uint8_t)roll(KIND_COUNT);
+    s->status = (uint8_t)(roll(4) ? 0 : roll(STATUS_COUNT));
+    s->start_ns = random_time(w);
+    s->end_ns = w->time_spread && roll(20) ? s->start_ns + roll(1000000) : random_time(w);
+    s->flags = roll(20) ? 257 : roll(UINT32_MAX);
+    s->dropped_attrs = roll(50) ? 0 : roll(9);
+    s->dropped_events = roll(50) ? 0 : roll(9);
+    s->dropped_links = roll(50) ? 0 : roll(9);
+    if (!roll(10))
+        s->trace_state = bb_string(bb, text(buf, "vendor=", roll(5)));
+    if (s->status == STATUS_ERROR)
+        s->status_message = bb_string(bb, text(buf, "went wrong ", roll(9)));
+    add_attrs(bb, w, w->attrs);
+    if (w->events)
+        add_events(bb, w);
+    CHECK(bb_span_end(bb));
+}
+
+static struct batch *random_batch(struct batch_builder *bb, const struct world *w)
+{
+    char buf[128];
+    struct err e;
+    struct batch *out;
+    batch_builder_reset(bb);
+    for (uint32_t groups = 1 + roll(3), n; groups; groups--) {
+        struct group_rec *g = bb_group_begin(bb);
+        g->res_dropped = roll(2);
+        g->res_schema = bb_string(bb, roll(2) ? STR("https://schema/1") : STR_NONE);
+        struct str service = text(buf, "svc-", roll(w->services));
+        bool named = roll(9);
+        if (named) {
+            g->service = bb_string(bb, service);
+            bb_attr_str(bb, STR("service.name"), ATTR_STR, service);
+        }
+        bb_attr_str(bb, STR("host.name"), ATTR_STR, text(buf, "host-", roll(4)));
+        add_attrs(bb, w, 2);
+        bb_group_scope(bb);
+        g->scope_name = bb_string(bb, text(buf, "lib-", roll(2)));
+        g->scope_version = bb_string(bb, roll(2) ? STR("1.0") : STR_NONE);
+        add_attrs(bb, w, 1);
+        bb_group_end(bb);
+        for (n = 1 + roll(w->spans); n; n--)
+            add_span(bb, w);
+    }
+    CHECK_OK(batch_seal(bb, STR("default"), 1, &out, &e));
+    return out;
+}
+
+static void make(struct made *m, const struct world *w)
+{
+    struct batch_builder bb;
+    batch_builder_init(&bb);
+    for (m->n = 0; m->n < w->batches; m->n++)
+        m->batch[m->n] = random_batch(&bb, w);
+    batch_builder_fini(&bb);
+}
+
+static void build(struct made *m, struct block_builder *bb)
+{
+    struct err e = {0};
+    snprintf(m->path, sizeof m->path, "%s/block", test_dir());
+    m->a = arena_init(64 * MIB);
+    enum errc code = block_build(bb, os_posix(), m->path, (const struct batch *const *)m->batch,
+                                 m->n, &m->a, &m->sum, &e);
+    if (code || (code = block_open(os_posix(), m->path, &m->block, &e)))
+        test_fail(__FILE__, __LINE__, "%s", err_msg(&e));
+}
+
+static void unmake(struct made *m)
+{
+    block_unref(m->block);
+    for (size_t i = 0; i < m->n; i++)
+        batch_unref(m->batch[i]);
+    arena_fini(&m->a);
+}
+
+/* --- what the input says --- */
+
+static struct trace *all_spans(const struct made *m, struct arena *a)
+{
+    struct trace *t = ARENA_NEW(a, struct trace);
+    for (size_t i = 0; i < m->n; i++) {
+        const struct batch *b = m->batch[i];
+        struct span_origin *o = ARENA_ARRAY(a, struct span_origin, b->head->group_count);
+        for (uint32_t k = 0; k < b->head->span_count; k++) {
+            struct span *s = span_from_batch(b, &b->spans[k], o, a);
+            CHECK(s && trace_add(t, s, a));
+        }
+    }
+    return t;
+}
+
+static struct trace *only(const struct trace *all, const uint8_t id[16], struct arena *a)
+{
+    struct trace *t = ARENA_NEW(a, struct trace);
+    for (uint32_t i = 0; i < all->span_count; i++)
+        if (!memcmp(all->spans[i]->trace_id, id, 16))
+            CHECK(trace_add(t, all->spans[i], a));
+    trace_sort(t);
+    return t;
+}
+
+static void same_value(const struct value *a, const struct value *b)
+{
+    CHECK_INT(a->type, b->type);
+    if (a->type == ATTR_BOOL)
+        CHECK_INT(a->b, b->b);
+    else if (a->type == ATTR_INT || a->type == ATTR_DOUBLE)
+        CHECK(memcmp(&a->i, &b->i, 8) == 0);
+    else if (a->type != ATTR_EMPTY)
+        CHECK_STR(a->s, b->s);
+}
+
+static void same_kvs(const struct kvs *a, const struct kvs *b)
+{
+    CHECK_INT(a->n, b->n);
+    for (uint32_t i = 0; i < a->n; i++) {
+        CHECK_STR(a->v[i].key, b->v[i].key);
+        same_value(&a->v[i].val, &b->v[i].val);
+    }
+}
+
+static void same_origin(const struct span *a, const struct span *b)
+{
+    CHECK_STR(a->resource->service, b->resource->service);
+    CHECK_STR(a->resource->schema_url, b->resource->schema_url);
+    CHECK_INT(a->resource->dropped, b->resource->dropped);
+    same_kvs(&a->resource->attrs, &b->resource->attrs);
+    CHECK_STR(a->scope->name, b->scope->name);
+    CHECK_STR(a->scope->version, b->scope->version);
+    CHECK_STR(a->scope->schema_url, b->scope->schema_url);
+    CHECK_INT(a->scope->dropped, b->scope->dropped);
+    same_kvs(&a->scope->attrs, &b->scope->attrs);
+}
+
+static void same_span(const struct span *a, const struct span *b)
+{
+    CHECK(!memcmp(a->trace_id, b->trace_id, 16));
+    CHECK(!memcmp(a->span_id, b->span_id, 8));
+    CHECK(!memcmp(a->parent_id, b->parent_id, 8));
+    CHECK(a->start_ns == b->start_ns && a->end_ns == b->end_ns);
+    CHECK_STR(a->name, b->name);
+    CHECK_STR(a->trace_state, b->trace_state);
+    CHECK_STR(a->status_message, b->status_message);
+    CHECK(a->kind == b->kind && a->status == b->status && a->flags == b->flags);
+    CHECK(a->dropped_attrs == b->dropped_attrs && a->dropped_events == b->dropped_events &&
+          a->dropped_links == b->dropped_links);
+    same_origin(a, b);
+    same_kvs(&a->attrs, &b->attrs);
+    CHECK_INT(a->event_count, b->event_count);
+    for (uint32_t i = 0; i < a->event_count; i++) {
+        CHECK(a->events[i].time_ns == b->events[i].time_ns);
+        CHECK_STR(a->events[i].name, b->events[i].name);
+        CHECK_INT(a->events[i].dropped, b->events[i].dropped);
+        same_kvs(&a->events[i].attrs, &b->events[i].attrs);
+    }
+    CHECK_INT(a->link_count, b->link_count);
+    for (uint32_t i = 0; i < a->link_count; i++) {
+        const struct link *x = &a->links[i], *y = &b->links[i];
+        CHECK(!memcmp(x->trace_id, y->trace_id, 16) && !memcmp(x->span_id, y->span_id, 8));
+        CHECK_STR(x->trace_state, y->trace_state);
+        CHECK(x->dropped == y->dropped && x->flags == y->flags);
+        same_kvs(&x->attrs, &y->attrs);
+    }
+}
+
+static void same_trace(const struct trace *got, const struct trace *want)
+{
+    CHECK_INT(got->span_count, want->span_count);
+    for (uint32_t i = 0; i < want->span_count; i++)
+        same_span(got->spans[i], want->spans[i]);
+}
+
+/* --- traces --- */
+
+struct listing {
+    struct made *m;
+    const struct trace *all;
+    uint64_t traces, spans;
+};
+
+static bool check_trace(void *arg, const uint8_t id[16], uint64_t min_ns)
+{
+    struct listing *l = arg;
+    struct arena a = arena_init(512 * MIB);
+    struct trace got = {0}, *want = only(l->all, id, &a);
+    struct err e = {0};
+    CHECK(block_may_have(l->m->block, id));
+    if (block_trace(l->m->block, id, &a, &got, &e))
+        test_fail(__FILE__, __LINE__, "%s", err_msg(&e));
+    CHECK(want->span_count && want->spans[0]->start_ns == min_ns);
+    same_trace(&got, want);
+    l->traces++;
+    l->spans += got.span_count;
+    arena_fini(&a);
+    return true;
+}
+
+static void check_all(struct made *m)
+{
+    struct arena a = arena_init(512 * MIB);
+    struct listing l = {.m = m, .all = all_spans(m, &a)};
+    struct err e = {0};
+    if (block_each_trace(m->block, check_trace, &l, &e) || block_verify(m->block, &e))
+        test_fail(__FILE__, __LINE__, "%s", err_msg(&e));
+    CHECK_INT(l.spans, l.all->span_count);
+    CHECK_INT(l.traces, block_meta(m->block)->trace_count);
+    CHECK_INT(l.spans, block_meta(m->block)->span_count);
+    CHECK(!memcmp(block_meta(m->block), &m->sum.meta, sizeof m->sum.meta));
+    arena_fini(&a);
+}
+
+/* --- searches --- */
+
+struct found {
+    struct trace_hit hit[4096];
+    uint32_t n;
+};
+
+static uint64_t on_hit(void *arg, const uint8_t id[16], uint64_t start_ns)
+{
+    struct found *f = arg;
+    for (uint32_t i = 0; i < f->n; i++)
+        if (!memcmp(f->hit[i].trace_id, id, 16)) {
+            f->hit[i].newest_ns = start_ns > f->hit[i].newest_ns ? start_ns : f->hit[i].newest_ns;
+            return 0;
+        }
+    CHECK(f->n < ARRAY_LEN(f->hit));
+    memcpy(f->hit[f->n].trace_id, id, 16);
+    f->hit[f->n++].newest_ns = start_ns;
+    return 0;
+}
+
+static int cmp_hit(const void *x, const void *y)
+{
+    return memcmp(x, y, sizeof(struct trace_hit));
+}
+
+static uint32_t check_search(struct made *m, const struct trace *all, const struct trace_query *q)
+{
+    static struct found got, want;
+    struct err e = {0};
+    got.n = want.n = 0;
+    for (uint32_t i = 0; i < all->span_count; i++)
+        if (match_span(q, all->spans[i]))
+            on_hit(&want, all->spans[i]->trace_id, all->spans[i]->start_ns);
+    if (block_search(m->block, q, on_hit, &got, &e))
+        test_fail(__FILE__, __LINE__, "%s", err_msg(&e));
+    CHECK_INT(got.n, want.n);
+    qsort(got.hit, got.n, sizeof *got.hit, cmp_hit);
+    qsort(want.hit, want.n, sizeof *want.hit, cmp_hit);
+    CHECK(!memcmp(got.hit, want.hit, got.n * sizeof *got.hit));
+    return got.n;
+}
+
+static const struct kv *some_attr(const struct span *s, uint32_t which)
+{
+    const struct kvs *from[] = {&s->attrs, &s->resource->attrs, &s->scope->attrs,
+                                s->event_count ? &s->events[0].attrs : &s->attrs,
+                                s->link_count ? &s->links[0].attrs : &s->attrs};
+    const struct kvs *kvs = from[which % ARRAY_LEN(from)];
+    return kvs->n ? &kvs->v[roll(kvs->n)] : NULL;
+}
+
+/* A filter that some span has, or nearly. */
+static void random_tag(const struct trace *all, struct tag_filter *f, struct arena *a)
+{
+    static const char *const fields[][2] = {{"error", "true"},
+                                            {"span.kind", "server"},
+                                            {"span.status", "ok"},
+                                            {"otel.status_code", "ERROR"},
+                                            {"event", "event-1"},
+                                            {"otel.scope.name", "lib-1"},
+                                            {"w3c.tracestate", "vendor=3"},
+                                            {"scope.version", "1.0"},
+                                            {"resource.host.name", "host-2"},
+                                            {"otel.status_description", "went wrong 4"}};
+    const struct span *s = all->spans[roll(all->span_count)];
+    const struct kv *kv = some_attr(s, roll(5));
+    *f = (struct tag_filter){.place = roll(3) ? TAG_ANY : roll(TAG_LINK + 1),
+                             .op = roll(5) ? TAG_EQUALS : TAG_EXISTS};
+    if (kv && roll(4)) {
+        f->key = kv->key;
+        f->value = roll(12) ? value_text(&kv->val, a) : STR("no such value");
+    } else {
+        uint32_t i = roll(ARRAY_LEN(fields));
+        f->key = str_from_c(fields[i][0]);
+        f->value = str_from_c(fields[i][1]);
+    }
+    if (!roll(20))
+        f->key = STR("no.such.key");
+}
+
+static void random_query(const struct trace *all, struct trace_query *q, struct tag_filter *tags,
+                         struct arena *a)
+{
+    const struct span *s = all->spans[roll(all->span_count)];
+    *q = (struct trace_query){.kind = -1, .start_max_ns = UINT64_MAX, .tags = tags, .limit = 20};
+    if (!roll(3))
+        q->service = roll(9) ? s->resource->service : STR("nobody");
+    if (!roll(3))
+        q->operation = roll(9) ? s->name : STR("nothing");
+    if (!roll(4))
+        q->kind = (int)roll(KIND_COUNT);
+    if (!roll(4))
+        q->start_min_ns = s->start_ns;
+    if (!roll(4))
+        q->start_max_ns = s->start_ns + roll(1000);
+    if (!roll(4))
+        q->duration_min_ns = span_duration_ns(s);
+    if (!roll(4))
+        q->duration_max_ns = span_duration_ns(s) + roll(1000);
+    for (q->tag_count = roll(4); q->tag_count > 2; q->tag_count--)
+        ;
+    for (uint32_t i = 0; i < q->tag_count; i++)
+        random_tag(all, &tags[i], a);
+}
+
+static void check_searches(struct made *m, uint32_t count)
+{
+    struct arena a = arena_init(512 * MIB);
+    struct trace *all = all_spans(m, &a);
+    uint32_t hits = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct trace_query q;
+        struct tag_filter tags[4];
+        random_query(all, &q, tags, &a);
+        hits += check_search(m, all, &q) != 0;
+    }
+    CHECK(hits > count / 20 && hits < count);
+    arena_fini(&a);
+}
+
+static void check_world(const struct world *w, uint32_t searches)
+{
+    struct block_builder *bb = block_builder_new();
+    struct made m = {0};
+    make(&m, w);
+    build(&m, bb);
+    check_all(&m);
+    if (searches)
+        check_searches(&m, searches);
+    unmake(&m);
+    block_builder_free(bb);
+}
+
+TEST(ordinary_batches_read_back_and_are_found)
+{
+    for (int i = 0; i < 8; i++)
+        check_world(&(struct world){.batches = 6,
+                                    .spans = 60,
+                                    .traces = 60,
+                                    .attrs = 8,
+                                    .keys = 14,
+                                    .services = 4,
+                                    .events = true,
+                                    .wild_ids = i & 1,
+                                    .time_spread = 60 * NS_PER_S},
+                    300);
+}
+
+TEST(wild_times_and_duplicate_ids_read_back_and_are_found)
+{
+    for (int i = 0; i < 8; i++)
+        check_world(&(struct world){.batches = 4,
+                                    .spans = 50,
+                                    .traces = 10,
+                                    .attrs = 4,
+                                    .keys = 5,
+                                    .services = 3,
+                                    .events = true},
+                    300);
+}
+
+TEST(thousands_of_keys_read_back)
+{
+    check_world(&(struct world){.batches = 4,
+                                .spans = 30,
+                                .traces = 9,
+                                .attrs = 2000,
+                                .keys = 5000,
+                                .services = 3,
+                                .time_spread = NS_PER_S},
+                20);
+}
+
+TEST(one_span_a_trace_reads_back)
+{
+    check_world(&(struct world){.batches = 8,
+                                .spans = 500,
+                                .traces = UINT32_MAX - 1,
+                                .attrs = 3,
+                                .keys = 3,
+                                .services = 2,
+                                .time_spread = NS_PER_S},
+                0);
+}
+
+TEST(one_huge_trace_over_several_row_groups_reads_back)
+{
+    check_world(&(struct world){.batches = 20,
+                                .spans = 1000,
+                                .traces = 1,
+                                .attrs = 3,
+                                .keys = 3,
+                                .services = 2,
+                                .wild_ids = true,
+                                .events = true,
+                                .time_spread = NS_PER_S},
+                0);
+}
+
+TEST(several_row_groups_are_searched)
+{
+    check_world(&(struct world){.batches = 20,
+                                .spans = 1000,
+                                .traces = 600,
+                                .attrs = 4,
+                                .keys = 12,
+                                .services = 5,
+                                .wild_ids = true,
+                                .events = true,
+                                .time_spread = 60 * NS_PER_S},
+                60);
+}
+
+TEST(a_block_of_one_span)
+{
+    check_world(&(struct world){.batches = 1,
+                                .spans = 1,
+                                .traces = 1,
+                                .attrs = 0,
+                                .keys = 1,
+                                .services = 1,
+                                .time_spread = 1},
+                0);
+}
+
+TEST(the_same_batches_give_the_same_bytes)
+{
+    struct world w = {.batches = 6,
+                      .spans = 60,
+                      .traces = 60,
+                      .attrs = 8,
+                      .keys = 14,
+                      .services = 4,
+                      .events = true,
+                      .time_spread = NS_PER_S};
+    struct block_builder *one = block_builder_new(), *two = block_builder_new();
+    struct made m = {0}, other = {0};
+    struct buf x = buf_init(16 * MIB), y = buf_init(16 * MIB);
+    make(&other, &w);
+    build(&other, one); /* the first builder has a past */
+    make(&m, &w);
+    build(&m, one);
+    CHECK_OK(os_read_file(os_posix(), m.path, &x, NULL));
+    block_unref(m.block);
+    arena_fini(&m.a);
+    build(&m, two);
+    CHECK_OK(os_read_file(os_posix(), m.path, &y, NULL));
+    CHECK(str_eq(buf_str(&x), buf_str(&y)));
+    unmake(&m);
+    unmake(&other);
+    buf_fini(&x);
+    buf_fini(&y);
+    block_builder_free(one);
+    block_builder_free(two);
+}
