@@ -75,6 +75,18 @@
     X(BLOCKS_SET_ASIDE, COUNTER, "blocks_set_aside_total", "", "Damaged blocks set aside.")        \
     X(WAL_TAIL_DROPPED, COUNTER, "wal_tail_dropped_bytes_total", "",                               \
       "Bytes of torn log tail skipped at recovery.")                                               \
+    X(WAL_DAMAGED, COUNTER, "wal_damaged_records_total", "",                                       \
+      "Log records that could not be read at recovery, though later ones could.")                  \
+    X(MANIFEST_REWRITES, COUNTER, "manifest_rewrites_total", "",                                   \
+      "Times the manifest was rewritten.")                                                         \
+    X(SERVICES_OVER_LIMIT, COUNTER, "catalog_over_limit_total", "names=\"services\"",              \
+      "Names counted under an overflow name because the tenant has too many.")                     \
+    X(OPERATIONS_OVER_LIMIT, COUNTER, "catalog_over_limit_total", "names=\"operations\"", "")      \
+    X(TENANTS_OVER_LIMIT, COUNTER, "catalog_over_limit_total", "names=\"tenants\"", "")            \
+    X(ORPHANS_GIVEN_UP, COUNTER, "dependency_orphans_given_up_total", "",                          \
+      "Spans whose parent did not come in time to be counted as a dependency.")                    \
+    X(DEPENDENCY_ROWS_DROPPED, COUNTER, "dependency_rows_dropped_total", "",                       \
+      "Oldest dependency rows dropped at the limit.")                                              \
     X(QUERIES, COUNTER, "queries_total", "", "Queries answered.")                                  \
     X(QUERIES_FAILED, COUNTER, "queries_failed_total", "", "Queries that failed.")                 \
     X(QUERIES_BUSY, COUNTER, "queries_refused_total", "",                                          \

@@ -25,10 +25,10 @@
  * 5. The directory is synced when a segment file is made, the head with the first records. */
 #include "store/trace/wal.h"
 
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/os/thread.h"
 #include "base/stats.h"
+#include "store/trace/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,15 +47,6 @@ struct seg_head {
     uint32_t zero2, crc; /* of all before */
 };
 static_assert(sizeof(struct seg_head) == 48, "on disk");
-
-struct rec_head {
-    uint64_t salt;
-    uint32_t index;       /* of the record in its segment */
-    uint32_t len;         /* of the payload */
-    uint32_t head_crc;    /* of salt, index, len */
-    uint32_t payload_crc; /* of the payload, continued from head_crc */
-};
-static_assert(sizeof(struct rec_head) == WAL_RECORD_HEAD, "on disk");
 
 enum seg_state {
     SEG_CURRENT, /* being appended to */
@@ -85,7 +76,7 @@ struct wal {
     uint64_t next_seq, next_slot;
     bool poison;
     struct seg *current; /* writer only; NULL: the next append takes one */
-    struct rec_head heads[WAL_GROUP_MAX];
+    struct record_head heads[WAL_GROUP_MAX];
     struct iovec iov[3 * WAL_GROUP_MAX];
 };
 
@@ -150,11 +141,9 @@ struct scan {
     struct wal_report *report;
 };
 
-static bool rec_head_ok(const struct scan *s, const struct rec_head *h, uint64_t at)
+static bool scan_head_ok(const struct scan *s, const struct record_head *h, uint64_t at)
 {
-    return h->salt == s->salt && h->index >= s->next_index && h->len <= WAL_RECORD_MAX &&
-           at + WAL_RECORD_HEAD + h->len <= s->size &&
-           h->head_crc == crc32c(0, h, offsetof(struct rec_head, head_crc));
+    return record_head_ok(h, s->salt, s->next_index, s->size - at) && h->len <= WAL_RECORD_MAX;
 }
 
 /* Where the next readable head is, at or after s->at; s->size when there is none. */
@@ -163,18 +152,18 @@ static enum errc scan_find(struct scan *s, uint64_t *found, struct err *e)
     size_t got = 0;
     enum errc rc = E_OK;
     char *window = xmalloc(WAL_SCAN_BYTES);
-    for (uint64_t at = s->at; at + WAL_RECORD_HEAD <= s->size; at += got - WAL_RECORD_HEAD + 8) {
+    for (uint64_t at = s->at; at + RECORD_HEAD <= s->size; at += got - RECORD_HEAD + 8) {
         size_t want = (size_t)min_u64(WAL_SCAN_BYTES, s->size - at) & ~(size_t)7;
         rc = os_pread(s->f, window, want, at, &got, e);
         got &= ~(size_t)7;
-        if (rc != E_OK || got < WAL_RECORD_HEAD)
+        if (rc != E_OK || got < RECORD_HEAD)
             break;
-        for (size_t i = 0; i + WAL_RECORD_HEAD <= got; i += 8) {
-            struct rec_head h;
+        for (size_t i = 0; i + RECORD_HEAD <= got; i += 8) {
+            struct record_head h;
             if (LIKELY(load_u64le(window + i) != s->salt))
                 continue;
             memcpy(&h, window + i, sizeof h);
-            if (rec_head_ok(s, &h, at + i)) {
+            if (scan_head_ok(s, &h, at + i)) {
                 *found = at + i;
                 free(window);
                 return E_OK;
@@ -186,16 +175,16 @@ static enum errc scan_find(struct scan *s, uint64_t *found, struct err *e)
     return rc;
 }
 
-static enum errc scan_payload(struct scan *s, const struct rec_head *h, bool *ok, struct err *e)
+static enum errc scan_payload(struct scan *s, const struct record_head *h, bool *ok, struct err *e)
 {
     size_t got = 0;
     buf_reset(&s->payload);
     *ok = false;
     if (!buf_reserve(&s->payload, h->len))
         return fail(e, E_NO_MEMORY, "no memory for a log record of %u bytes", h->len);
-    enum errc rc = os_pread(s->f, s->payload.p, h->len, s->at + WAL_RECORD_HEAD, &got, e);
+    enum errc rc = os_pread(s->f, s->payload.p, h->len, s->at + RECORD_HEAD, &got, e);
     s->payload.n = got;
-    *ok = rc == E_OK && got == h->len && crc32c(h->head_crc, s->payload.p, got) == h->payload_crc;
+    *ok = rc == E_OK && record_payload_ok(h, buf_str(&s->payload));
     return rc;
 }
 
@@ -217,22 +206,22 @@ static void scan_suspect(struct scan *s, uint64_t bytes)
 /* One step: a record, a gap, or the end (false). */
 static enum errc scan_step(struct scan *s, wal_record *each, void *arg, bool *more, struct err *e)
 {
-    struct rec_head h;
+    struct record_head h;
     size_t got = 0;
     *more = false;
-    if (s->at + WAL_RECORD_HEAD > s->size)
+    if (s->at + RECORD_HEAD > s->size)
         return E_OK;
     enum errc rc = os_pread(s->f, &h, sizeof h, s->at, &got, e);
     if (rc != E_OK || got < sizeof h)
         return rc;
-    if (!rec_head_ok(s, &h, s->at)) {
+    if (!scan_head_ok(s, &h, s->at)) {
         uint64_t found;
         rc = scan_find(s, &found, e);
         if (rc != E_OK)
             return rc;
         *more = found < s->size;
         if (*more || h.salt == s->salt)
-            scan_suspect(s, *more ? found - s->at : WAL_RECORD_HEAD);
+            scan_suspect(s, *more ? found - s->at : RECORD_HEAD);
         s->at = found;
         return E_OK;
     }
@@ -241,11 +230,11 @@ static enum errc scan_step(struct scan *s, wal_record *each, void *arg, bool *mo
     if ((rc = scan_payload(s, &h, &ok, e)) != E_OK)
         return rc;
     s->next_index = h.index + 1;
-    s->at += WAL_RECORD_HEAD + round_up(h.len, 8);
+    s->at += record_bytes(h.len);
     if (ok && each(arg, s->seq, buf_str(&s->payload)) == E_OK)
         scan_good(s);
     else
-        scan_suspect(s, WAL_RECORD_HEAD + h.len);
+        scan_suspect(s, RECORD_HEAD + h.len);
     return E_OK;
 }
 
@@ -407,23 +396,18 @@ static void seg_end(struct wal *w)
 
 /* --- appending --- */
 
-static size_t record_bytes(struct str image)
-{
-    return WAL_RECORD_HEAD + round_up(image.n, 8);
-}
-
 static int record_iov(struct wal *w, size_t i, struct str image, struct iovec *iov)
 {
     static char zeros[8];
     struct seg *s = w->current;
-    struct rec_head *h = &w->heads[i];
+    struct record_head *h = &w->heads[i];
     union {
         const char *in;
         void *out;
     } base = {.in = image.p};
-    *h = (struct rec_head){
+    *h = (struct record_head){
         .salt = s->salt, .index = s->index + (uint32_t)i, .len = (uint32_t)image.n};
-    h->head_crc = crc32c(0, h, offsetof(struct rec_head, head_crc));
+    h->head_crc = crc32c(0, h, offsetof(struct record_head, head_crc));
     h->payload_crc = crc32c(h->head_crc, image.p, image.n);
     iov[0] = (struct iovec){.iov_base = h, .iov_len = sizeof *h};
     iov[1] = (struct iovec){.iov_base = base.out, .iov_len = image.n};
@@ -441,8 +425,8 @@ static enum errc append_some(struct wal *w, const struct str *images, size_t n, 
     uint64_t end = s->end;
     int parts = 0;
     size_t count = 0;
-    while (count < n && count < WAL_GROUP_MAX && end + record_bytes(images[count]) <= s->size) {
-        end += record_bytes(images[count]);
+    while (count < n && count < WAL_GROUP_MAX && end + record_bytes(images[count].n) <= s->size) {
+        end += record_bytes(images[count].n);
         parts += record_iov(w, count, images[count], w->iov + parts);
         count++;
     }
@@ -479,7 +463,7 @@ enum errc wal_append(struct wal *w, const struct str *images, size_t n, size_t *
     if (current_poisoned(w))
         seg_end(w);
     while (rc == E_OK && *done < n) {
-        size_t bytes = record_bytes(images[*done]);
+        uint64_t bytes = record_bytes(images[*done].n);
         if (images[*done].n > WAL_RECORD_MAX)
             return fail(e, E_TOO_BIG, "a batch of %zu bytes is larger than a log record may be",
                         images[*done].n);

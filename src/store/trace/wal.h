@@ -16,7 +16,6 @@ struct wal;
 #define WAL_RECORD_MAX  (256 * MIB) /* BATCH_IMAGE_MAX */
 #define WAL_SEGMENT_MIN (64 * KIB)
 #define WAL_HEAD_BYTES  4096
-#define WAL_RECORD_HEAD 24
 
 /* What a scan of one or several segments saw. */
 struct wal_report {

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The manifest: which blocks the store consists of, how far the log is released, names and
+ * dependencies. An append-only file of checksummed edits that is rewritten as one when it has grown
+ * (docs/format/manifest.md). This module knows records, not what is in them (edit.h). Private to
+ * store/trace; one thread. */
+#ifndef LYMER_STORE_TRACE_MANIFEST_H
+#define LYMER_STORE_TRACE_MANIFEST_H
+
+#include "base/os/os.h"
+
+struct manifest;
+
+#define MANIFEST_NAME        "MANIFEST"
+#define MANIFEST_MAX         ((size_t)1 * GIB)
+#define MANIFEST_REWRITE_MIN (1 * MIB)
+#define MANIFEST_GROWTH      4u /* rewritten past this many times the size it was rewritten to */
+
+struct manifest_report {
+    uint64_t edits, damaged_edits, torn_bytes;
+};
+
+/* Gets each edit in order. An error counts it as damaged. */
+typedef enum errc manifest_apply(void *arg, struct str payload);
+/* Writes the whole state, without the edit being committed, as one edit. */
+typedef void manifest_state(void *arg, struct buf *out);
+
+/* Reads dir/MANIFEST when there is one. E_VERSION, E_IO, E_CORRUPT (its head is unreadable).
+ * Damaged edits are reported; later ones are still applied. */
+MUST_CHECK enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
+                                   manifest_apply *apply, void *arg, struct manifest_report *report,
+                                   struct err *e);
+void manifest_close(struct manifest *m);
+
+/* The edit is on stable storage when it answers E_OK. After a failure it may or may not be there:
+ * the caller must commit the same edit again before any other, and keep alive what it names. */
+MUST_CHECK enum errc manifest_commit(struct manifest *m, struct str edit, manifest_state *state,
+                                     void *arg, struct err *e);
+
+/* Reads without an open manifest (verify). */
+MUST_CHECK enum errc manifest_scan(struct os *os, const char *dir, manifest_apply *apply, void *arg,
+                                   struct manifest_report *report, struct err *e);
+
+#endif
