@@ -239,12 +239,11 @@ static uint32_t service_add(struct catalog *c, uint32_t tenant, struct str name)
     return t->n++;
 }
 
-/* Zero means forgotten, so a span at time 0 counts as seen at 1. */
 static void see(uint64_t *seen_ns, uint64_t *saved_ns, uint64_t ns, bool saved)
 {
-    *seen_ns = max_u64(*seen_ns, max_u64(ns, 1));
+    *seen_ns = max_u64(*seen_ns, ns);
     if (saved)
-        *saved_ns = max_u64(*saved_ns, max_u64(ns, 1));
+        *saved_ns = max_u64(*saved_ns, ns);
 }
 
 static uint32_t service_get(struct catalog *c, uint32_t tenant, struct str name, uint64_t seen_ns,
@@ -266,7 +265,7 @@ static uint32_t service_get(struct catalog *c, uint32_t tenant, struct str name,
         number = service_add(c, tenant, name);
     }
     struct service *s = &c->services[number];
-    t->services += !s->seen_ns;
+    t->services += !s->seen_ns && seen_ns;
     see(&s->seen_ns, &s->saved_ns, seen_ns, saved);
     return number;
 }
@@ -410,7 +409,7 @@ static void marks_apply(struct catalog *c, const struct batch *b, uint32_t tenan
             continue;
         uint64_t key = m->key - 1;
         uint32_t group = (uint32_t)(key >> 32), name = (uint32_t)key >> 3;
-        uint64_t seen_ns = min_u64(m->seen_ns, b->head->received_ns);
+        uint64_t seen_ns = max_u64(min_u64(m->seen_ns, b->head->received_ns), 1);
         struct str service = batch_str(b, b->groups[group].service);
         services[group] = service_get(c, tenant, service, seen_ns, false);
         op_get(c, services[group], batch_str(b, b->names[name]), key & 7, seen_ns, false);

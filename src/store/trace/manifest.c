@@ -156,7 +156,9 @@ enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
         if (l.clean)
             begin_append(m, l.end);
     }
-    if (rc == E_OK || rc == E_NOT_FOUND) {
+    report->missing = rc == E_NOT_FOUND;
+    report->unreadable = rc == E_CORRUPT;
+    if (rc == E_OK || rc == E_NOT_FOUND || rc == E_CORRUPT) {
         *out = m;
         return E_OK;
     }

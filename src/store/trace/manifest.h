@@ -17,6 +17,7 @@ struct manifest;
 
 struct manifest_report {
     uint64_t edits, damaged_edits, torn_bytes;
+    bool missing, unreadable; /* no file; a file whose head is damaged */
 };
 
 /* Gets each edit in order. An error counts it as damaged. */
@@ -24,8 +25,8 @@ typedef enum errc manifest_apply(void *arg, struct str payload);
 /* Writes the whole state, without the edit being committed, as one edit. */
 typedef void manifest_state(void *arg, struct buf *out);
 
-/* Reads dir/MANIFEST when there is one. E_VERSION, E_IO, E_CORRUPT (its head is unreadable).
- * Damaged edits are reported; later ones are still applied. */
+/* Reads dir/MANIFEST. E_VERSION, E_IO. A missing or unreadable file and damaged edits are reported, not
+ * an error; edits behind damage are still applied. */
 MUST_CHECK enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
                                    manifest_apply *apply, void *arg, struct manifest_report *report,
                                    struct err *e);

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading: a snapshot is a version and how much of its active memtable was published at that
+ * moment.
+ *
+ * A search keeps the best `limit` traces in a heap with the worst on top, and a table that finds a
+ * trace in it. Parts are looked at newest first; once the heap is full, its top is the time below
+ * which nothing matters any more, and parts that end before it are not opened. A trace that was
+ * pushed out comes back only with a newer span than it was pushed out with, so the answer is
+ * exact. */
+#include "store/trace/match.h"
+#include "store/trace/store_parts.h"
+
+#include <stdlib.h>
+
+struct snap {
+    _Atomic uint32_t refs;
+    struct store *store;
+    struct version *version;
+    uint32_t active_count;
+};
+
+struct snap *store_snap(struct store *s)
+{
+    struct snap *snap = xcalloc(1, sizeof *snap);
+    atomic_init(&snap->refs, 1);
+    snap->store = s;
+    snap->version = store_version(s);
+    snap->active_count = memtable_count(snap->version->mem[0]);
+    return snap;
+}
+
+void snap_unref(struct snap *s)
+{
+    if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    version_unref(s->version);
+    free(s);
+}
+
+static uint32_t mem_count(const struct snap *s, size_t i)
+{
+    return i == 0 ? s->active_count : memtable_count(s->version->mem[i]);
+}
+
+/* --- one trace --- */
+
+static enum errc batch_trace(const struct batch *b, const uint64_t *low, const uint8_t id[16],
+                             struct arena *a, struct trace *t)
+{
+    struct span_origin *groups = NULL;
+    uint64_t want = trace_low(id);
+    for (uint32_t i = 0, n = b->head->span_count; i < n; i++) {
+        if (LIKELY(low[i] != want) || memcmp(b->spans[i].trace_id, id, 16) != 0)
+            continue;
+        if (!groups && !(groups = ARENA_ARRAY(a, struct span_origin, b->head->group_count)))
+            return E_NO_MEMORY;
+        struct span *span = span_from_batch(b, &b->spans[i], groups, a);
+        if (!span || !trace_add(t, span, a))
+            return E_NO_MEMORY;
+    }
+    return E_OK;
+}
+
+enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16], struct arena *a,
+                     struct trace **out, struct err *e)
+{
+    const struct version *v = s->version;
+    uint32_t number = catalog_find_tenant(s->store->catalog, tenant);
+    struct trace *t = ARENA_NEW(a, struct trace);
+    enum errc rc = t ? E_OK : E_NO_MEMORY;
+    if (t)
+        memcpy(t->id, id, 16);
+    for (size_t m = v->mem_n; rc == E_OK && m > 0; m--) {
+        for (uint32_t i = 0, n = mem_count(s, m - 1); rc == E_OK && i < n; i++) {
+            const struct mem_entry *entry = memtable_at(v->mem[m - 1], i);
+            if (entry->tenant == number)
+                rc = batch_trace(entry->batch, entry->trace_low, id, a, t);
+        }
+    }
+    if (rc == E_NO_MEMORY)
+        return fail(e, E_NO_MEMORY, "the trace is larger than %zu bytes of memory", a->max_bytes);
+    for (size_t i = 0; rc == E_OK && i < v->part_n; i++) {
+        const struct part *p = v->parts[i];
+        if (p->tenant == number && block_may_have(p->block, id))
+            rc = block_trace(p->block, id, a, t, e);
+    }
+    if (rc != E_OK)
+        return rc;
+    if (!t->span_count)
+        return fail(e, E_NOT_FOUND, "trace not found");
+    trace_sort(t);
+    *out = t;
+    return E_OK;
+}
+
+/* --- search --- */
+
+struct best {
+    struct trace_hit *heap; /* the worst on top */
+    uint32_t n, limit;
+    uint32_t *slot; /* open addressing: heap position + 1 */
+    uint32_t mask;
+    uint32_t *back; /* heap position → slot */
+};
+
+static bool best_init(struct best *k, uint32_t limit, struct arena *a)
+{
+    uint32_t slots = 64;
+    while (slots < 2 * limit)
+        slots *= 2;
+    *k = (struct best){.limit = limit, .mask = slots - 1};
+    k->heap = ARENA_ARRAY(a, struct trace_hit, limit);
+    k->back = ARENA_ARRAY(a, uint32_t, limit);
+    k->slot = ARENA_ARRAY(a, uint32_t, slots);
+    return !a->failed;
+}
+
+/* The order of answers: newest first, then by trace id. */
+static bool hit_before(const struct trace_hit *x, const struct trace_hit *y)
+{
+    if (x->newest_ns != y->newest_ns)
+        return x->newest_ns > y->newest_ns;
+    return memcmp(x->trace_id, y->trace_id, 16) < 0;
+}
+
+static uint32_t slot_home(const struct best *k, const uint8_t id[16])
+{
+    return (uint32_t)hash64(id, 16, 1) & k->mask;
+}
+
+static uint32_t slot_find(const struct best *k, const uint8_t id[16])
+{
+    uint32_t at = slot_home(k, id);
+    while (k->slot[at] && memcmp(k->heap[k->slot[at] - 1].trace_id, id, 16) != 0)
+        at = (at + 1) & k->mask;
+    return at;
+}
+
+/* Closes the gap, so that searches do not end in it. */
+static void slot_remove(struct best *k, uint32_t gap)
+{
+    k->slot[gap] = 0;
+    for (uint32_t at = (gap + 1) & k->mask; k->slot[at]; at = (at + 1) & k->mask) {
+        uint32_t position = k->slot[at] - 1;
+        uint32_t home = slot_home(k, k->heap[position].trace_id);
+        if (((at - home) & k->mask) < ((at - gap) & k->mask))
+            continue;
+        k->slot[gap] = k->slot[at];
+        k->back[position] = gap;
+        k->slot[at] = 0;
+        gap = at;
+    }
+}
+
+static void heap_put(struct best *k, uint32_t position, struct trace_hit hit, uint32_t slot)
+{
+    k->heap[position] = hit;
+    k->back[position] = slot;
+    k->slot[slot] = position + 1;
+}
+
+static void heap_down(struct best *k, uint32_t at)
+{
+    struct trace_hit hit = k->heap[at];
+    uint32_t slot = k->back[at];
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child + 1 < k->n && hit_before(&k->heap[child], &k->heap[child + 1]))
+            child++;
+        if (child >= k->n || hit_before(&k->heap[child], &hit))
+            break;
+        heap_put(k, at, k->heap[child], k->back[child]);
+        at = child;
+    }
+    heap_put(k, at, hit, slot);
+}
+
+static void heap_up(struct best *k, uint32_t at)
+{
+    struct trace_hit hit = k->heap[at];
+    uint32_t slot = k->back[at];
+    while (at > 0 && hit_before(&k->heap[(at - 1) / 2], &hit)) {
+        heap_put(k, at, k->heap[(at - 1) / 2], k->back[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    heap_put(k, at, hit, slot);
+}
+
+/* A matching span. Returns the start below which none matters. */
+static uint64_t best_add(void *arg, const uint8_t trace_id[16], uint64_t start_ns)
+{
+    struct best *k = arg;
+    struct trace_hit hit = {.newest_ns = start_ns};
+    memcpy(hit.trace_id, trace_id, 16);
+    uint32_t slot = slot_find(k, trace_id);
+    if (k->slot[slot]) {
+        uint32_t at = k->slot[slot] - 1;
+        if (start_ns > k->heap[at].newest_ns) {
+            k->heap[at].newest_ns = start_ns;
+            heap_down(k, at);
+        }
+    } else if (k->n < k->limit) {
+        heap_put(k, k->n, hit, slot);
+        heap_up(k, k->n++);
+    } else if (hit_before(&hit, &k->heap[0])) {
+        slot_remove(k, k->back[0]);
+        heap_put(k, 0, hit, slot_find(k, trace_id));
+        heap_down(k, 0);
+    }
+    return k->n < k->limit ? 0 : k->heap[0].newest_ns;
+}
+
+static uint64_t best_floor(const struct best *k)
+{
+    return k->n < k->limit ? 0 : k->heap[0].newest_ns;
+}
+
+static void search_memtable(const struct memtable *m, uint32_t count, uint32_t tenant,
+                            const struct trace_query *q, struct best *k)
+{
+    struct match match;
+    uint64_t floor_ns = best_floor(k);
+    for (uint32_t i = count; i > 0; i--) {
+        const struct mem_entry *entry = memtable_at(m, i - 1);
+        const struct batch *b = entry->batch;
+        if (entry->tenant != tenant || b->head->max_ns < floor_ns || !match_begin(&match, q, b))
+            continue;
+        for (uint32_t n = 0; n < b->head->span_count; n++) {
+            const struct span_rec *span = &b->spans[n];
+            if (span->start_ns >= floor_ns && match_next(&match, span))
+                floor_ns = best_add(k, span->trace_id, span->start_ns);
+        }
+    }
+}
+
+static int by_newest(const void *a, const void *b)
+{
+    const struct part *x = *(struct part *const *)a, *y = *(struct part *const *)b;
+    if (x->max_ns != y->max_ns)
+        return x->max_ns > y->max_ns ? -1 : 1;
+    return x->id > y->id ? -1 : x->id < y->id;
+}
+
+/* Blocks of the tenant that reach into the query's time, the newest first. */
+static struct part **parts_for(const struct version *v, uint32_t tenant,
+                               const struct trace_query *q, size_t *n)
+{
+    struct part **parts = xmalloc((v->part_n + 1) * sizeof(struct part *));
+    *n = 0;
+    for (size_t i = 0; i < v->part_n; i++) {
+        struct part *p = v->parts[i];
+        if (p->tenant == tenant && p->min_ns <= q->start_max_ns && p->max_ns >= q->start_min_ns)
+            parts[(*n)++] = p;
+    }
+    qsort(parts, *n, sizeof(struct part *), by_newest);
+    return parts;
+}
+
+static int by_hit(const void *a, const void *b)
+{
+    return hit_before(a, b) ? -1 : 1;
+}
+
+enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,
+                      struct trace_hits *out, struct err *e)
+{
+    const struct version *v = s->version;
+    struct best k;
+    enum errc rc = E_OK;
+    uint32_t tenant = catalog_find_tenant(s->store->catalog, q->tenant);
+    *out = (struct trace_hits){.complete = true};
+    if (q->tag_count > QUERY_TAGS_MAX || q->limit > QUERY_LIMIT_MAX)
+        return fail(e, E_INVALID, "at most %u tags and %u traces", QUERY_TAGS_MAX, QUERY_LIMIT_MAX);
+    if (tenant == CATALOG_NONE || !q->limit)
+        return E_OK;
+    if (!best_init(&k, q->limit, a))
+        return fail(e, E_NO_MEMORY, "no memory for %u traces", q->limit);
+    for (size_t i = 0; i < v->mem_n; i++)
+        search_memtable(v->mem[i], mem_count(s, i), tenant, q, &k);
+    size_t n;
+    struct part **parts = parts_for(v, tenant, q, &n);
+    for (size_t i = 0; rc == E_OK && i < n && parts[i]->max_ns >= best_floor(&k); i++)
+        rc = block_search(parts[i]->block, q, best_add, &k, e);
+    free(parts);
+    if (k.n)
+        qsort(k.heap, k.n, sizeof *k.heap, by_hit);
+    out->v = k.heap;
+    out->n = k.n;
+    return rc;
+}
+
+/* --- every trace --- */
+
+struct seen_trace {
+    uint64_t min_ns;
+    uint8_t id[16];
+};
+
+struct seen_list {
+    struct seen_trace *v;
+    size_t n, cap;
+    uint64_t min_ns, max_ns;
+};
+
+static bool seen_add(void *arg, const uint8_t id[16], uint64_t min_ns)
+{
+    struct seen_list *l = arg;
+    if (min_ns < l->min_ns || min_ns > l->max_ns)
+        return true;
+    if (l->n == l->cap)
+        l->v = xrealloc(l->v, (l->cap = l->cap ? 2 * l->cap : 1024) * sizeof *l->v);
+    l->v[l->n].min_ns = min_ns;
+    memcpy(l->v[l->n++].id, id, 16);
+    return true;
+}
+
+static int by_trace(const void *a, const void *b)
+{
+    const struct seen_trace *x = a, *y = b;
+    int order = memcmp(x->id, y->id, 16);
+    return order ? order : (x->min_ns > y->min_ns) - (x->min_ns < y->min_ns);
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct seen_trace *x = a, *y = b;
+    if (x->min_ns != y->min_ns)
+        return x->min_ns < y->min_ns ? -1 : 1;
+    return memcmp(x->id, y->id, 16);
+}
+
+/* Once each, with its earliest start. */
+static void seen_pack(struct seen_list *l)
+{
+    size_t kept = 0;
+    if (l->n)
+        qsort(l->v, l->n, sizeof *l->v, by_trace);
+    for (size_t i = 0; i < l->n; i++)
+        if (!kept || memcmp(l->v[kept - 1].id, l->v[i].id, 16) != 0)
+            l->v[kept++] = l->v[i];
+    l->n = kept;
+}
+
+static void memtable_traces(const struct memtable *m, uint32_t count, uint32_t tenant,
+                            struct seen_list *l)
+{
+    size_t packed = l->n;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mem_entry *entry = memtable_at(m, i);
+        const struct batch *b = entry->batch;
+        for (uint32_t k = 0; entry->tenant == tenant && k < b->head->span_count; k++)
+            (void)seen_add(l, b->spans[k].trace_id, b->spans[k].start_ns);
+        if (l->n > 2 * packed + 65536) { /* one entry a span would be many */
+            seen_pack(l);
+            packed = l->n;
+        }
+    }
+    seen_pack(l);
+}
+
+enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns, uint64_t max_ns,
+                          bool (*each)(void *arg, const uint8_t id[16]), void *arg, struct err *e)
+{
+    const struct version *v = s->version;
+    enum errc rc = E_OK;
+    struct seen_list l = {.min_ns = min_ns, .max_ns = max_ns};
+    uint32_t number = catalog_find_tenant(s->store->catalog, tenant);
+    for (size_t i = 0; i < v->mem_n; i++)
+        memtable_traces(v->mem[i], mem_count(s, i), number, &l);
+    for (size_t i = 0; rc == E_OK && i < v->part_n; i++) {
+        const struct part *p = v->parts[i];
+        if (p->tenant == number && p->min_ns <= max_ns && p->max_ns >= min_ns)
+            rc = block_each_trace(p->block, seen_add, &l, e);
+    }
+    seen_pack(&l);
+    if (l.n)
+        qsort(l.v, l.n, sizeof *l.v, by_start);
+    for (size_t i = 0; rc == E_OK && i < l.n && each(arg, l.v[i].id); i++)
+        ;
+    free(l.v);
+    return rc;
+}
+
+/* --- names --- */
+
+static uint64_t names_since(const struct snap *s)
+{
+    struct store *store = s->store;
+    pthread_mutex_lock(&store->lock);
+    uint64_t keep_ns = store->config.retention_ns;
+    pthread_mutex_unlock(&store->lock);
+    uint64_t now_ns = os_now_ns(store->os);
+    return keep_ns && now_ns > keep_ns ? now_ns - keep_ns : 0;
+}
+
+enum errc snap_services(struct snap *s, struct str tenant, struct arena *a, struct str **out,
+                        size_t *n)
+{
+    uint32_t number = catalog_find_tenant(s->store->catalog, tenant);
+    *n = 0;
+    *out = NULL;
+    if (number == CATALOG_NONE)
+        return E_OK;
+    return catalog_services(s->store->catalog, number, names_since(s), a, out, n);
+}
+
+enum errc snap_operations(struct snap *s, struct str tenant, struct str service, int kind,
+                          struct arena *a, struct operation **out, size_t *n)
+{
+    uint32_t number = catalog_find_tenant(s->store->catalog, tenant);
+    *n = 0;
+    *out = NULL;
+    if (number == CATALOG_NONE)
+        return E_OK;
+    return catalog_operations(s->store->catalog, number, service, kind, names_since(s), a, out, n);
+}
+
+/* --- dependencies --- */
+
+struct dep_query {
+    struct snap *snap;
+    struct span_index **index; /* one a memtable, in the version's order */
+    uint32_t tenant, from, to; /* minutes */
+    uint64_t seed;
+    struct dep_list calls;
+};
+
+static void dep_add(struct dep_query *dq, uint32_t parent, uint32_t child, uint64_t calls)
+{
+    struct dep_list *l = &dq->calls;
+    dep_list_add(l, (struct dep_row){.width = 1, .parent = parent, .child = child, .calls = calls});
+    if (l->n == l->cap)
+        dep_list_pack(l); /* few pairs, many calls */
+}
+
+static bool find_in_memtables(const struct dep_query *dq, uint64_t print, uint32_t *service)
+{
+    for (size_t i = 0; i < dq->snap->version->mem_n; i++)
+        if (span_index_find(dq->index[i], print, service))
+            return true;
+    return false;
+}
+
+static void dep_span(struct dep_query *dq, const struct mem_entry *entry, const struct span_rec *s)
+{
+    struct snap *snap = dq->snap;
+    uint64_t minute = s->start_ns / MINUTE_NS;
+    uint32_t parent;
+    if (minute < dq->from || minute > dq->to || id_is_zero(s->parent_id, 8))
+        return;
+    uint64_t print = span_print(dq->seed, s->trace_id, s->parent_id);
+    if (find_in_memtables(dq, print, &parent) ||
+        store_find_parent(snap->store, snap->version, dq->tenant, print, s->trace_id, s->parent_id,
+                          minute * MINUTE_NS, &parent))
+        dep_add(dq, parent, entry->services[s->group], 1);
+}
+
+/* What is settled, what the memtables hold, and what they settle for older blocks. */
+static void dep_collect(struct dep_query *dq)
+{
+    const struct version *v = dq->snap->version;
+    struct catalog *c = dq->snap->store->catalog;
+    for (size_t i = 0; i < v->deps->n; i++) {
+        const struct dep_row *row = &v->deps->rows[i];
+        bool inside = row->minute <= dq->to && row->minute + row->width > dq->from;
+        if (inside && catalog_service_tenant(c, row->child) == dq->tenant)
+            dep_add(dq, row->parent, row->child, row->calls);
+    }
+    for (size_t m = 0; m < v->mem_n; m++) {
+        for (uint32_t i = 0, n = mem_count(dq->snap, m); i < n; i++) {
+            const struct mem_entry *entry = memtable_at(v->mem[m], i);
+            const struct batch *b = entry->batch;
+            for (uint32_t k = 0; entry->tenant == dq->tenant && k < b->head->span_count; k++)
+                dep_span(dq, entry, &b->spans[k]);
+        }
+    }
+    for (size_t i = 0; i < v->orphans->n; i++) {
+        const struct orphan *o = &v->orphans->v[i];
+        uint32_t parent;
+        if (o->minute >= dq->from && o->minute <= dq->to &&
+            catalog_service_tenant(c, o->service) == dq->tenant &&
+            find_in_memtables(dq, o->print, &parent))
+            dep_add(dq, parent, o->service, 1);
+    }
+    dep_list_pack(&dq->calls);
+}
+
+static int by_names(const void *a, const void *b)
+{
+    const struct dependency *x = a, *y = b;
+    int order = str_cmp(x->parent, y->parent);
+    return order ? order : str_cmp(x->child, y->child);
+}
+
+enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns, uint64_t to_ns,
+                            struct arena *a, struct dependency **out, size_t *n)
+{
+    const struct version *v = s->version;
+    struct catalog *c = s->store->catalog;
+    struct dep_query dq = {.snap = s,
+                           .tenant = catalog_find_tenant(c, tenant),
+                           .from = (uint32_t)(from_ns / MINUTE_NS),
+                           .to = (uint32_t)(to_ns / MINUTE_NS),
+                           .seed = span_print_seed(tenant)};
+    *n = 0;
+    *out = NULL;
+    if (dq.tenant == CATALOG_NONE)
+        return E_OK;
+    dq.index = xcalloc(v->mem_n, sizeof(struct span_index *));
+    for (size_t i = 0; i < v->mem_n; i++)
+        dq.index[i] = span_index_new(v->mem[i], mem_count(s, i));
+    dep_collect(&dq);
+    for (size_t i = 0; i < v->mem_n; i++)
+        span_index_unref(dq.index[i]);
+    free(dq.index);
+    *out = ARENA_ARRAY(a, struct dependency, dq.calls.n + 1);
+    for (size_t i = 0; *out && i < dq.calls.n; i++)
+        (*out)[(*n)++] = (struct dependency){
+            .parent = arena_str(a, catalog_service_name(c, dq.calls.v[i].parent)),
+            .child = arena_str(a, catalog_service_name(c, dq.calls.v[i].child)),
+            .calls = dq.calls.v[i].calls};
+    dep_list_fini(&dq.calls);
+    if (a->failed)
+        return E_NO_MEMORY;
+    if (*n)
+        qsort(*out, *n, sizeof **out, by_names);
+    return E_OK;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The insides of the store, shared by its files: store.c (door, writer, syncer), recover.c,
+ * build.c, retention.c, snapshot.c.
+ *
+ * Who changes what: the writer adds to the active memtable and freezes it; the builder turns frozen
+ * memtables into blocks and drops old ones. Each such step makes a new `version` and swaps it in
+ * under the lock. A version is immutable but for what the writer appends to its first memtable, so
+ * a reader that holds one needs no lock. */
+#ifndef LYMER_STORE_TRACE_STORE_PARTS_H
+#define LYMER_STORE_TRACE_STORE_PARTS_H
+
+#include "store/trace/block.h"
+#include "store/trace/catalog.h"
+#include "store/trace/deps.h"
+#include "store/trace/edit.h"
+#include "store/trace/manifest.h"
+#include "store/trace/wal.h"
+
+#define STORE_FORMAT       1
+#define STORE_FORMAT_TEXT  "lymer trace store format "
+#define FROZEN_MAX         3u /* memtables waiting for the builder; past it appends are refused */
+#define RECENT_MAX         3u /* span indexes of built memtables that are kept */
+#define RETRY_NS           NS_PER_S          /* after a failed build, and while the disk is full */
+#define MAINTAIN_NS        (10 * NS_PER_S)   /* between looks at retention */
+#define PARENT_BLOCKS_MAX  16u               /* older blocks asked for the parent of one span */
+#define PARENT_LOOKBACK_NS (3600 * NS_PER_S) /* a parent starts at most this before its child … */
+#define PARENT_SKEW_NS     (60 * NS_PER_S)   /* … or, with skewed clocks, this after it */
+
+/* A block and what the manifest says of it. */
+struct part {
+    _Atomic uint32_t refs;
+    _Atomic bool dropped; /* remove the file with the last reference */
+    uint64_t id;
+    uint32_t tenant;
+    uint64_t spans, bytes, min_ns, max_ns, end_ns;
+    uint64_t memtable; /* the number of the memtable it was built from; 0: before this start */
+    struct block *block;
+    struct os *os;
+    char *path;
+};
+
+struct part *part_ref(struct part *p);
+void part_unref(struct part *p);
+
+struct version {
+    _Atomic uint32_t refs;
+    size_t mem_n, part_n, recent_n;
+    struct memtable **mem; /* newest first; the first is active */
+    struct part **parts;   /* by id */
+    struct deps *deps;
+    struct orphans *orphans;
+    struct span_index *recent[RECENT_MAX]; /* newest first */
+    uint64_t recent_memtable;              /* number of the oldest memtable they cover; 0: none */
+};
+
+/* A copy with references of its own; room for `more` parts. */
+struct version *version_copy(const struct version *v, size_t more);
+struct version *version_ref(struct version *v);
+void version_unref(struct version *v);
+
+/* A ticket and its fate, while the writer works on it. */
+struct pending {
+    struct store_ticket *ticket;
+    enum errc result;
+};
+
+struct build;
+
+struct store {
+    struct store_config config; /* retention, disk cap, sync: under lock */
+    struct os *os;
+    char *dir, *blocks_dir, *wal_dir;
+    struct os_file *lock_file;
+    struct wal *wal; /* NULL: no log */
+    struct manifest *manifest;
+    struct catalog *catalog;
+    struct mailbox queue;
+    struct msg wake; /* posted to make the writer look */
+    struct thread writer, builder, syncer;
+
+    pthread_mutex_t lock; /* protects what follows */
+    pthread_cond_t work;  /* builder: something was frozen, or stop */
+    pthread_cond_t built; /* flushers: a build ended */
+    pthread_cond_t dirty; /* syncer: the log has unsynced records, or stop */
+    struct version *version;
+    uint64_t freeze_upto; /* memtables up to this number are to be frozen: a flush */
+    uint64_t build_attempts;
+    struct err build_error; /* of the last attempt; E_OK */
+    bool syncer_idle;       /* waits for the log to get dirty */
+    bool wake_posted, stop_writer, stop_builder, stop_syncer;
+
+    _Atomic bool disk_full;   /* the log cannot grow */
+    _Atomic bool blocks_full; /* the last build failed for lack of space */
+    _Atomic uint32_t frozen;  /* frozen memtables */
+    _Atomic uint64_t active_bytes;
+
+    /* writer only */
+    struct memtable *active; /* the version's first */
+    struct pending *group;
+    struct str *images;
+    size_t group_cap;
+    uint64_t probe_at_ns;
+
+    /* builder only */
+    struct block_builder *block_builder;
+    struct build *build; /* built but not committed */
+    uint64_t next_block, retry_at_ns, maintain_at_ns;
+    uint64_t released;     /* log segments up to this are in blocks */
+    uint64_t synced_at_ns; /* syncer only */
+};
+
+struct version *store_version(struct store *s); /* the current one, referenced */
+char *store_path(const char *dir, const char *name);
+char *store_block_path(const struct store *s, uint64_t id, struct str tenant);
+
+/* recover.c */
+MUST_CHECK enum errc store_recover(struct store *s, struct err *e);
+/* E_OK when the directory may be opened by this version, *fresh when there is no store in it. */
+MUST_CHECK enum errc store_check_format(struct os *os, const char *dir, bool *fresh, struct err *e);
+/* "0000000000000012.tenant.blk" */
+bool store_block_name(const char *name, uint64_t *id, struct str *tenant);
+
+/* What the manifest says, read without opening blocks. */
+struct manifest_block {
+    uint64_t id, spans, bytes, min_ns, max_ns, end_ns;
+    uint32_t tenant;
+};
+
+struct manifest_state_in {
+    struct catalog *catalog;
+    struct manifest_block *blocks;
+    size_t block_n, block_cap;
+    struct dep_list deps;
+    struct orphans *orphans;
+    uint64_t released, next_block;
+    uint32_t now_minute;
+};
+
+enum errc manifest_state_apply(void *arg, struct str payload); /* a manifest_apply */
+void manifest_state_fini(struct manifest_state_in *in);
+
+/* build.c; builder thread or store_step. */
+enum build_result { BUILD_NOTHING, BUILD_DONE, BUILD_FAILED };
+enum build_result store_build_step(struct store *s);
+void store_write_state(void *arg, struct buf *out); /* a manifest_state */
+void store_build_abandon(struct store *s);
+/* Looks for the span in the indexes, then in older blocks of its tenant. */
+bool store_find_parent(struct store *s, const struct version *v, uint32_t tenant, uint64_t print,
+                       const uint8_t trace_id[16], const uint8_t parent_id[8], uint64_t child_ns,
+                       uint32_t *service);
+
+/* retention.c; same thread. True when something was dropped. */
+bool store_retain(struct store *s);
+MUST_CHECK enum errc store_drop_parts(struct store *s, const uint64_t *ids, size_t n,
+                                      struct err *e);
+
+#endif
