@@ -74,6 +74,9 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
+# Only this file knows the commit.
+$(B)/src/app/version.o: CPPFLAGS += -DLYMER_COMMIT='"$(COMMIT)"'
+
 # The page is read by the assembler, which tells make nothing.
 $(B)/src/serve/api/ui.o: $(wildcard ui/src/*)
 
