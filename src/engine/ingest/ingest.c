@@ -17,7 +17,6 @@
  *    and must not be thrown away because our disk is not. */
 #include "engine/ingest/ingest.h"
 
-#include "base/log.h"
 #include "base/stats.h"
 
 #include <stdlib.h>
@@ -178,17 +177,16 @@ static void refuse(struct submission *s, enum errc code, const char *why)
     submission_end(s);
 }
 
-/* The store's writer thread. */
+/* The store's writer thread; it has logged `why`. */
 static void stored(struct store_ticket *t, enum errc code, const char *why)
 {
     struct submission *s = (struct submission *)t;
+    (void)why;
     if (code == E_OK) {
         set_accepted(s);
         submission_end(s);
         return;
     }
-    log_warn("ingest", "a batch of %u spans was not stored: %s", s->spans,
-             why ? why : err_text(code));
     refuse(s, code == E_TOO_BIG || code == E_INVALID ? E_IO : code, err_text(code));
 }
 
@@ -226,9 +224,8 @@ static enum errc store_it(struct submission *s, struct str tenant, struct batch_
     else {
         s->ticket = (struct store_ticket){.batch = batch, .done = stored};
         code = store_append(in->store, &s->ticket);
-        if (!code)
-            return E_OK; /* batch and s are the store's now */
-        fail(e, code, "%s", code == E_FULL ? "the disk is full" : "the store is busy");
+        if (code) /* else s is the store's, and perhaps gone already */
+            fail(e, code, "%s", code == E_FULL ? "the disk is full" : "the store is busy");
     }
     batch_unref(batch);
     return code;
