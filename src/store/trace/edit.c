@@ -229,6 +229,6 @@ void edit_add(struct edit *e, const struct edit_item *item)
         put(e, item->number);
         break;
     case EDIT_TAG_COUNT:
-        ensure(!"an edit item has a tag");
+        ensure(item->tag != EDIT_TAG_COUNT); /* an edit item has a tag */
     }
 }

@@ -56,9 +56,9 @@ struct store_ticket {
     void (*done)(struct store_ticket *t, enum errc result, const char *why);
 };
 
-/* Takes one reference of t->batch when it answers E_OK; then done() will be called exactly once.
- * Otherwise (E_UNAVAILABLE: queue or memory full; E_FULL: disk) nothing was taken and done() is not
- * called. Never blocks. */
+/* Adds a reference of its own to t->batch when it answers E_OK; then done() will be called exactly
+ * once, perhaps before this returns. Otherwise (E_UNAVAILABLE: queue or memory full; E_FULL: disk)
+ * nothing was taken and done() is not called. Never blocks. */
 MUST_CHECK enum errc store_append(struct store *s, struct store_ticket *t);
 
 /* Builds everything acknowledged so far into blocks and waits for it. */
