@@ -42,6 +42,13 @@
 #define ANSWER_TOKENS     8
 #define DRAIN_NOTICE_NS   (1 * NS_PER_S) /* between the two GOAWAYs at most */
 #define H2_TICK_NS        (1 * NS_PER_S) /* how often streams are looked at, at most */
+#define TRAILERS_MAX      8u
+#define TRAILER_BYTES_MAX (32 * KIB)
+
+/* Lengths of a trailer field; its bytes follow one another in trailer_text. */
+struct trailer {
+    size_t name, value;
+};
 
 struct h2_stream {
     struct stream stream;
@@ -51,11 +58,13 @@ struct h2_stream {
     bool opened;  /* the taker has it and has not heard `closed` */
     bool refused; /* too many fields: answered 431 when the block ends */
     bool in_done; /* END_STREAM received */
-    bool deferred, end_queued, trailers;
+    bool deferred, end_queued;
     uint32_t fields;
     struct str method, path, authority; /* until the head is complete: in the request's arena */
-    struct buf out;
+    struct buf out, trailer_text;
     size_t out_sent;
+    struct trailer trailers[TRAILERS_MAX];
+    size_t trailer_count;
     size_t unconsumed;    /* received, not yet given back to the windows */
     uint64_t progress_ns; /* last body byte received or answer byte framed */
 };
@@ -135,6 +144,7 @@ static struct h2_stream *stream_new(struct h2 *c, int32_t id)
     hs->id = id;
     hs->progress_ns = h2_now(c);
     hs->out = buf_init(SIZE_MAX / 2);
+    hs->trailer_text = buf_init(TRAILER_BYTES_MAX);
     hs->next = c->streams;
     if (hs->next)
         hs->next->prev = hs;
@@ -161,6 +171,7 @@ static void stream_end(struct h2_stream *hs, bool answered)
         hs->next->prev = hs->prev;
     c->stream_count--;
     buf_fini(&hs->out);
+    buf_fini(&hs->trailer_text);
     free(hs);
 }
 
@@ -178,6 +189,19 @@ static nghttp2_nv nv_of(struct str name, struct str value)
         uint8_t *out;
     } n = {.in = name.p}, v = {.in = value.p ? value.p : ""};
     return (nghttp2_nv){.name = n.out, .value = v.out, .namelen = name.n, .valuelen = value.n};
+}
+
+static void submit_trailers(struct h2_stream *hs)
+{
+    nghttp2_nv nv[TRAILERS_MAX];
+    struct str text = buf_str(&hs->trailer_text);
+    for (size_t i = 0; i < hs->trailer_count; i++) {
+        struct trailer t = hs->trailers[i];
+        nv[i] = nv_of(str_take(text, t.name), str_take(str_skip(text, t.name), t.value));
+        text = str_skip(text, t.name + t.value);
+    }
+    if (nghttp2_submit_trailer(hs->conn->session, hs->id, nv, hs->trailer_count) != 0)
+        hs->conn->fatal = true;
 }
 
 /* Called by nghttp2 for the payload of a DATA frame. */
@@ -198,9 +222,13 @@ static ssize_t read_out(nghttp2_session *session, int32_t id, uint8_t *out, size
     if (hs->out_sent == hs->out.n) {
         buf_reset(&hs->out);
         hs->out_sent = 0;
-        if (hs->end_queued)
-            *flags |= NGHTTP2_DATA_FLAG_EOF | (hs->trailers ? NGHTTP2_DATA_FLAG_NO_END_STREAM : 0u);
-        else if (!n) {
+        if (hs->end_queued) {
+            *flags |= NGHTTP2_DATA_FLAG_EOF;
+            if (hs->trailer_count) {
+                *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+                submit_trailers(hs);
+            }
+        } else if (!n) {
             hs->deferred = true;
             return NGHTTP2_ERR_DEFERRED;
         }
@@ -264,16 +292,19 @@ static void h2_send(struct stream *s, struct str data, bool end)
     resume(hs);
 }
 
+/* Kept until the last DATA is written: nghttp2 sends queued HEADERS before DATA. */
 static void h2_trailers(struct stream *s, const struct http_header *headers, size_t count)
 {
     struct h2_stream *hs = (struct h2_stream *)s;
-    nghttp2_nv nv[64];
-    size_t n = 0;
-    ensure(count <= ARRAY_LEN(nv));
-    for (size_t i = 0; i < count; i++)
-        nv[n++] = nv_of(headers[i].name, headers[i].value);
-    hs->end_queued = hs->trailers = true;
-    if (nghttp2_submit_trailer(hs->conn->session, hs->id, nv, n) != 0)
+    ensure(count && count <= TRAILERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        hs->trailers[i] = (struct trailer){.name = headers[i].name.n, .value = headers[i].value.n};
+        buf_add_str(&hs->trailer_text, headers[i].name);
+        buf_add_str(&hs->trailer_text, headers[i].value);
+    }
+    hs->trailer_count = count;
+    hs->end_queued = true;
+    if (hs->trailer_text.failed)
         hs->conn->fatal = true;
     resume(hs);
 }

@@ -11,6 +11,14 @@
 
 /* --- beginning --- */
 
+static void finish(struct answer *a)
+{
+    if (a->snap)
+        snap_unref(a->snap);
+    arena_fini(&a->arena);
+    buf_fini(&a->buf);
+}
+
 /* W3C trace context of the answer: what Jaeger's own tracing would give the request. */
 static void set_traceresponse(struct answer *a)
 {
@@ -70,6 +78,7 @@ static unsigned indent_of(struct http_req *r)
 bool answer_begin(struct answer *a, struct http_req *r, enum answer_form form)
 {
     *a = (struct answer){.r = r, .api = r->arg, .form = form, .buf = buf_init(ANSWER_BUF_MAX)};
+    a->arena = arena_init(QUERY_ARENA_MAX);
     a->now_ns = os_now_ns(a->api->os);
     a->w = json_writer_init(&a->buf, form == ANSWER_V1 ? indent_of(r) : 0);
     a->sink = (struct jaeger_json_sink){flush_json, a};
@@ -79,6 +88,7 @@ bool answer_begin(struct answer *a, struct http_req *r, enum answer_form form)
         return true;
     stat_add(STAT_REQUESTS_BAD_TENANT, 1);
     http_reply_text(r, 401, "%s", why);
+    finish(a);
     return false;
 }
 
@@ -90,13 +100,6 @@ struct snap *answer_snap(struct answer *a)
 }
 
 /* --- ending --- */
-
-static void finish(struct answer *a)
-{
-    if (a->snap)
-        snap_unref(a->snap);
-    buf_fini(&a->buf);
-}
 
 bool answer_flush(struct answer *a)
 {
@@ -250,26 +253,34 @@ void answer_break(struct answer *a, struct str message)
 
 /* --- the route table --- */
 
-static void reply_plain(struct http_req *r, int status, const char *text)
+static void reply_plain(struct http_req *r, int status, const char *allow, const char *text)
 {
     struct answer a;
     if (!answer_begin(&a, r, ANSWER_V1))
         return;
+    if (allow)
+        http_set_header(r, "allow", str_from_c(allow));
     http_set_header(r, "x-content-type-options", STR("nosniff"));
     http_reply_text(r, status, "%s", text);
     finish(&a);
 }
 
-static void method_not_allowed(struct http_req *r)
+static void only_get(struct http_req *r)
 {
     stat_add(STAT_REQUESTS_BAD_METHOD, 1);
-    reply_plain(r, 405, "Method Not Allowed");
+    reply_plain(r, 405, "GET, HEAD", "Method Not Allowed");
+}
+
+static void only_post(struct http_req *r)
+{
+    stat_add(STAT_REQUESTS_BAD_METHOD, 1);
+    reply_plain(r, 405, "POST", "Method Not Allowed");
 }
 
 static void no_such_path(struct http_req *r)
 {
     stat_add(STAT_REQUESTS_BAD_PATH, 1);
-    reply_plain(r, 404, "404 page not found");
+    reply_plain(r, 404, NULL, "404 page not found");
 }
 
 static char *under(const char *base, const char *path)
@@ -293,8 +304,9 @@ size_t jaeger_api_routes(const struct jaeger_api *api, struct http_route **out)
         n++;
     }
     for (size_t i = 0; i < rows; i++)
-        routes[n++] = (struct http_route){"*", xstrdup(routes[i].path), method_not_allowed,
-                                          HTTP_ON_LOOP};
+        routes[n++] = (struct http_route){
+            "*", xstrdup(routes[i].path),
+            strcmp(routes[i].method, "GET") == 0 ? only_get : only_post, HTTP_ON_LOOP};
     routes[n++] = (struct http_route){"*", under(api->base_path, "/api/{rest...}"), no_such_path,
                                       HTTP_ON_LOOP};
     *out = routes;

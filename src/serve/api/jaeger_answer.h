@@ -24,6 +24,7 @@ struct answer {
     struct str tenant;
     struct snap *snap; /* NULL until answer_snap */
     uint64_t now_ns;
+    struct arena arena; /* what the store lists; the request's own is small */
     struct buf buf;
     struct json_writer w;
     struct jaeger_json_sink sink; /* for jaeger_json_trace */

@@ -15,7 +15,7 @@ static void get_services(struct http_req *r)
     size_t n;
     if (!answer_begin(&a, r, ANSWER_V1))
         return;
-    enum errc rc = snap_services(answer_snap(&a), a.tenant, &r->arena, &names, &n);
+    enum errc rc = snap_services(answer_snap(&a), a.tenant, &a.arena, &names, &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
         return;
@@ -40,7 +40,7 @@ static void get_operation_names(struct http_req *r)
     enum errc rc = E_OK;
     n = 0;
     if (r->params[0].n)
-        rc = snap_operations(answer_snap(&a), a.tenant, r->params[0], -1, &r->arena, &ops, &n);
+        rc = snap_operations(answer_snap(&a), a.tenant, r->params[0], -1, &a.arena, &ops, &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
         return;
@@ -75,7 +75,7 @@ static void get_operations(struct http_req *r)
     enum errc rc = E_OK;
     if (jaeger_kind_from(kind_text, &kind)) /* a kind there is not has no operations */
         rc = snap_operations(answer_snap(&a), a.tenant, service, kind_text.n ? (int)kind : -1,
-                             &r->arena, &ops, &n);
+                             &a.arena, &ops, &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
         return;
@@ -108,7 +108,7 @@ static void get_dependencies(struct http_req *r)
         answer_fail(&a, 400, why);
         return;
     }
-    enum errc rc = snap_dependencies(answer_snap(&a), a.tenant, q.from_ns, q.to_ns, &r->arena,
+    enum errc rc = snap_dependencies(answer_snap(&a), a.tenant, q.from_ns, q.to_ns, &a.arena,
                                      &deps, &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
@@ -201,7 +201,7 @@ static void get_traces(struct http_req *r)
         return;
     }
     s.q.tenant = a.tenant;
-    enum errc rc = s.id_count ? E_OK : snap_search(answer_snap(&a), &s.q, &r->arena, &hits, &e);
+    enum errc rc = s.id_count ? E_OK : snap_search(answer_snap(&a), &s.q, &a.arena, &hits, &e);
     if (rc) {
         answer_fail_code(&a, rc, &e);
         return;

@@ -15,7 +15,7 @@ static void get_services(struct http_req *r)
     size_t n;
     if (!answer_begin(&a, r, ANSWER_V3))
         return;
-    enum errc rc = snap_services(answer_snap(&a), a.tenant, &r->arena, &names, &n);
+    enum errc rc = snap_services(answer_snap(&a), a.tenant, &a.arena, &names, &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
         return;
@@ -75,7 +75,7 @@ static void get_operations(struct http_req *r)
     enum errc rc = E_OK;
     if (jaeger_kind_from(kind_text, &kind))
         rc = snap_operations(answer_snap(&a), a.tenant, jaeger_param(r, STR("service")),
-                             kind_text.n ? (int)kind : -1, &r->arena, &ops, &n);
+                             kind_text.n ? (int)kind : -1, &a.arena, &ops, &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
         return;
@@ -166,7 +166,7 @@ static bool search(struct answer *a, struct jaeger_search *s, struct trace_hits 
         return false;
     }
     s->q.tenant = a->tenant;
-    enum errc rc = snap_search(answer_snap(a), &s->q, &a->r->arena, hits, &e);
+    enum errc rc = snap_search(answer_snap(a), &s->q, &a->arena, hits, &e);
     if (rc) {
         answer_fail_code(a, rc, &e);
         return false;
