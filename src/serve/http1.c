@@ -467,6 +467,6 @@ enum http1_verdict http1_chunked_feed(struct http1_chunked *c, struct str *in, s
         v = chunked_byte(c, (uint8_t)in->p[0]);
         *in = str_skip(*in, 1);
     }
-    *done = c->state == C_DONE;
+    *done = v == HTTP1_OK && c->state == C_DONE;
     return v;
 }
