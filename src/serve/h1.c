@@ -413,8 +413,8 @@ static void h1_eof(struct hconn *h)
     c->eof = true;
     if (c->state == H1_BODY)
         conn_close(h->conn); /* the body can never be complete */
-    else if (c->state == H1_HEAD)
-        conn_close_soft(h->conn);
+    else if (c->state == H1_HEAD && !conn_kept(h->conn))
+        conn_close_soft(h->conn); /* else what is kept is offered first: h1_read closes */
 }
 
 static void h1_drain(struct hconn *h)
