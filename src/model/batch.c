@@ -412,32 +412,25 @@ struct group_rec *bb_group_begin(struct batch_builder *b)
     return group_now(b);
 }
 
-/* Another group with the resource of the newest, in its place when it got no span. */
-static void group_again(struct batch_builder *b)
-{
-    struct group_rec g = *group_now(b);
-    if (b->spans.n == b->scope_spans)
-        b->attrs.n = g.scope_attr_at;
-    else if (vec_room(b, &b->groups, 1, sizeof g))
-        b->groups.n++;
-    *group_now(b) = (struct group_rec){.service = g.service,
-                                       .res_attr_at = g.res_attr_at,
-                                       .res_attr_count = g.res_attr_count,
-                                       .res_dropped = g.res_dropped,
-                                       .res_schema = g.res_schema};
-}
-
 struct group_rec *bb_group_scope(struct batch_builder *b)
 {
     bool first = b->owner == OWNER_RESOURCE;
     owner_close(b);
     if (b->failed || b->groups.n == 0)
         return NULL;
-    if (!first)
-        group_again(b);
+    struct group_rec g = *group_now(b);
+    if (!first && b->spans.n == b->scope_spans)
+        b->attrs.n = g.scope_attr_at; /* in place of the one before, which got no span */
+    else if (!first && vec_room(b, &b->groups, 1, sizeof g))
+        b->groups.n++;
+    *group_now(b) = (struct group_rec){.service = g.service,
+                                       .res_attr_at = g.res_attr_at,
+                                       .res_attr_count = g.res_attr_count,
+                                       .res_dropped = g.res_dropped,
+                                       .res_schema = g.res_schema,
+                                       .scope_attr_at = b->attrs.n};
     b->scope_spans = b->spans.n;
     b->bad[BAD_SCOPE] = 0;
-    group_now(b)->scope_attr_at = b->attrs.n;
     owner_open(b, OWNER_SCOPE);
     return b->failed ? NULL : group_now(b);
 }
