@@ -8,6 +8,9 @@
 
 #include <assert.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "on-disk structs are used in place");
 
@@ -65,6 +68,34 @@ static inline void store_u32be(void *p, uint32_t v)
 static inline void store_u64be(void *p, uint64_t v)
 {
     store_u64le(p, __builtin_bswap64(v));
+}
+
+/* How many bytes the _wide functions may touch behind the first, whatever n is. */
+#define BYTES_WIDE 32u
+
+/* memcmp(a, b, n) == 0 without a branch on small lengths. */
+static inline bool bytes_eq_wide(const void *a, const void *b, size_t n)
+{
+#ifdef __SSE2__
+    if (LIKELY(n <= BYTES_WIDE)) {
+        const __m128i *x = a, *y = b;
+        __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
+        __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
+        uint64_t same = (uint64_t)(uint32_t)_mm_movemask_epi8(low) |
+                        (uint64_t)(uint32_t)_mm_movemask_epi8(high) << 16;
+        return (~same & ((UINT64_C(1) << n) - 1)) == 0;
+    }
+#endif
+    return memcmp(a, b, n) == 0;
+}
+
+/* memcpy(to, from, n), which may also write what is behind. */
+static inline void bytes_copy_wide(void *to, const void *from, size_t n)
+{
+    if (LIKELY(n <= BYTES_WIDE))
+        memcpy(to, from, BYTES_WIDE);
+    else
+        memcpy(to, from, n);
 }
 
 #define VARINT_MAX 10

@@ -10,12 +10,14 @@
  * lengths below 128) is read without a loop; any other form takes attribute_any(). */
 #include "codec/otlp_fields.h"
 
+#include "model/batch_add.h"
 #include "model/value.h"
 
 struct pb_walk {
     struct otlp_walk walk; /* first: the walk hands it back to fields() */
     const uint8_t *start;
-    const uint8_t *at; /* where it went wrong, with why */
+    const uint8_t *wide_end; /* behind what starts here BYTES_WIDE bytes can be read; or NULL */
+    const uint8_t *at;       /* where it went wrong, with why */
     const char *why;
     bool truncated;
 };
@@ -84,28 +86,66 @@ static enum otlp_step attribute_any(struct pb_walk *w, struct str message)
     return OTLP_DONE;
 }
 
+/* A length of one or two bytes; a value no length can have when it is longer. */
+static inline const uint8_t *short_len(const uint8_t *p, size_t *n)
+{
+    size_t low = p[0];
+    if (LIKELY(low < 0x80)) {
+        *n = low;
+        return p + 1;
+    }
+    *n = p[1] < 0x80 ? (low & 0x7f) | (size_t)p[1] << 7 : SIZE_MAX;
+    return p + 2;
+}
+
 /* The usual form: 0x0a <key length> key 0x12 <value length> <one field of AnyValue>. */
 static inline enum otlp_step attribute(struct pb_walk *w, struct str message)
 {
     const uint8_t *p = (const uint8_t *)message.p, *end = p + message.n;
-    if (UNLIKELY(message.n < 6 || p[0] != PB_TAG(1, PB_LEN) || p[1] >= 0x80 ||
-                 message.n < p[1] + (size_t)6))
+    size_t n;
+    uint64_t bits;
+    if (UNLIKELY(message.n < 6 || p[0] != PB_TAG(1, PB_LEN) || p[1] > message.n - 6 ||
+                 p[1] >= 0x80))
         return attribute_any(w, message);
     struct str key = str_of(p + 2, p[1]);
     p += 2 + key.n;
-    size_t left = (size_t)(end - p) - 2;
-    if (UNLIKELY(p[0] != PB_TAG(2, PB_LEN) || left >= 0x80 || p[1] != left))
+    if (UNLIKELY(p > w->wide_end || p[0] != PB_TAG(2, PB_LEN)))
         return attribute_any(w, message);
-    if (LIKELY(p[2] == PB_TAG(1, PB_LEN) && p[3] == left - 2)) {
-        bb_attr_str(w->walk.b, key, ATTR_STR, str_of(p + 4, left - 2));
-        return OTLP_DONE;
-    }
-    uint64_t bits;
-    if (p[2] == PB_TAG(3, PB_VARINT) && varint_get(p + 3, end, &bits) == end) {
-        bb_attr_bits(w->walk.b, key, ATTR_INT, bits);
+    p = short_len(p + 1, &n);
+    if (UNLIKELY(n != (size_t)(end - p)))
+        return attribute_any(w, message);
+    if (LIKELY(p[0] == PB_TAG(1, PB_LEN))) {
+        p = short_len(p + 1, &n);
+        if (LIKELY(n == (size_t)(end - p))) {
+            bb_attr_str_wide(w->walk.b, key, str_of(p, n));
+            return OTLP_DONE;
+        }
+    } else if (p[0] == PB_TAG(3, PB_VARINT) && varint_get(p + 1, end, &bits) == end) {
+        bb_attr_bits_wide(w->walk.b, key, ATTR_INT, bits);
         return OTLP_DONE;
     }
     return attribute_any(w, message);
+}
+
+/* An attribute and those that follow directly behind it at *at, as they mostly do. */
+static inline enum otlp_step attributes(struct pb_walk *w, uint32_t tag, struct str message,
+                                        const uint8_t **at, const uint8_t *end)
+{
+    const uint8_t *p = *at;
+    for (;;) {
+        size_t n;
+        enum otlp_step step = attribute(w, message);
+        if (UNLIKELY(step != OTLP_DONE))
+            return step;
+        *at = p;
+        if (p >= end || p > w->wide_end || *p != tag)
+            return OTLP_DONE;
+        p = short_len(p + 1, &n);
+        if (UNLIKELY(p > end || n > (size_t)(end - p)))
+            return OTLP_DONE;
+        message = str_of(p, n);
+        p += n;
+    }
 }
 
 /* --- messages --- */
@@ -122,15 +162,13 @@ static void take_id(void *to, size_t n, struct str bytes)
 }
 
 /* A field whose wire type the row has: scalars into the record, the rest down the walk. */
-static enum otlp_step field(struct pb_walk *w, const struct otlp_field *row, void *rec,
-                            const struct pb_field *f)
+static inline enum otlp_step field(struct pb_walk *w, const struct otlp_field *row, void *rec,
+                                   const struct pb_field *f)
 {
     char *to = (char *)rec + row->rec_at;
     uint32_t v32 = (uint32_t)f->num;
     struct sref ref;
     switch ((enum otlp_kind)row->kind) {
-    case OTLP_ATTRS:
-        return attribute(w, f->bytes);
     case OTLP_ID16:
         take_id(to, 16, f->bytes);
         break;
@@ -166,37 +204,86 @@ static enum otlp_step field(struct pb_walk *w, const struct otlp_field *row, voi
         return otlp_walk_scope_spans(&w->walk, &f->bytes);
     case OTLP_RESOURCES:
         return otlp_walk_resource_spans(&w->walk, &f->bytes);
+    case OTLP_ATTRS:
     case OTLP_NONE:
         break;
     }
     return OTLP_DONE;
 }
 
+/* Reads a field at p, which is at or before wide_end. NULL when it takes more than a short look:
+ * then pb_next() decides. */
+static inline const uint8_t *short_field(const uint8_t *p, const uint8_t *end, struct pb_field *f)
+{
+    uint32_t tag = *p++;
+    if (UNLIKELY(tag >= 0x80)) {
+        tag = (tag & 0x7f) | (uint32_t)*p << 7;
+        if (*p++ >= 0x80)
+            return NULL;
+    }
+    size_t n = 0;
+    switch (tag & 7) {
+    case PB_LEN:
+        p = short_len(p, &n);
+        f->bytes = str_of(p, n);
+        break;
+    case PB_VARINT:
+        f->num = *p;
+        n = *p < 0x80 ? 1 : SIZE_MAX;
+        break;
+    case PB_I64:
+        f->num = load_u64le(p);
+        n = 8;
+        break;
+    case PB_I32:
+        f->num = load_u32le(p);
+        n = 4;
+        break;
+    default:
+        return NULL;
+    }
+    f->tag = tag;
+    return LIKELY(p <= end && n <= (size_t)(end - p) && tag >= PB_TAG(1, 0)) ? p + n : NULL;
+}
+
 static enum otlp_step fields(struct otlp_walk *walk, const struct otlp_message *m, void *rec,
                              const void *body)
 {
     struct pb_walk *w = (struct pb_walk *)walk;
-    struct pb c = pb_init(*(const struct str *)body);
-    struct pb_field f;
+    const uint8_t *p = (const uint8_t *)((const struct str *)body)->p;
+    const uint8_t *end = p + ((const struct str *)body)->n;
     bool last_seen = false;
-    while (pb_next(&c, &f)) {
-        uint32_t number = f.tag >> 3;
-        const struct otlp_field *row = &m->fields[number < m->count ? number : 0];
+    while (p < end) {
+        struct pb_field f;
+        const uint8_t *next = p <= w->wide_end ? short_field(p, end, &f) : NULL;
+        if (UNLIKELY(!next)) {
+            struct pb c = {.at = p, .end = end};
+            struct pb_field g;
+            if (!pb_next(&c, &g))
+                return damaged(w, &c);
+            f = g;
+            next = c.at;
+        }
+        p = next;
+        const struct otlp_field *row = &m->fields[f.tag >> 3 < m->count ? f.tag >> 3 : 0];
         if (UNLIKELY(row->kind == OTLP_NONE || row->wire != (f.tag & 7)))
             continue;
         if (UNLIKELY(row->early && last_seen))
             return OTLP_LATE;
         last_seen |= row->last;
-        enum otlp_step step = field(w, row, rec, &f);
+        enum otlp_step step = row->kind == OTLP_ATTRS ? attributes(w, f.tag, f.bytes, &p, end)
+                                                      : field(w, row, rec, &f);
         if (UNLIKELY(step != OTLP_DONE))
             return step;
     }
-    return c.why ? damaged(w, &c) : OTLP_DONE;
+    return OTLP_DONE;
 }
 
 enum errc otlp_decode_traces(struct str pb, struct batch_builder *b, struct err *e)
 {
     struct pb_walk w = {.walk = {b, fields}, .start = (const uint8_t *)pb.p};
+    if (pb.n >= 2 * BYTES_WIDE)
+        w.wide_end = w.start + pb.n - 2 * BYTES_WIDE;
     enum otlp_step step = fields(&w.walk, &otlp_traces, NULL, &pb);
     if (batch_builder_failed(b))
         return fail(e, E_TOO_BIG, "the spans of one request take more than %zu MiB",

@@ -21,10 +21,10 @@
  *     the builder can be used as before and the seal refuses.
  *  5. A dictionary's notes: for a key, the last value added when its guess failed, as index + 1 of
  *     the attribute; for a name, the first attribute of its last span, likewise. Both are hints and
- *     checked against attrs.n before use. */
-#include "model/batch.h"
-
-#include "base/bytes.h"
+ *     checked against attrs.n before use.
+ *  6. The heap has BYTES_WIDE bytes behind its end, for comparing and copying in fixed steps
+ *     (model/batch_add.h). */
+#include "model/batch_add.h"
 
 #include <stdlib.h>
 
@@ -75,11 +75,6 @@ static void vec_reset(struct batch_vec *v, size_t size)
     }
 }
 
-static inline struct attr_rec *attrs_of(const struct batch_builder *b)
-{
-    return (struct attr_rec *)(void *)b->attrs.p;
-}
-
 static inline struct span_rec *span_now(const struct batch_builder *b)
 {
     return (struct span_rec *)(void *)b->spans.p + b->spans.n;
@@ -88,11 +83,6 @@ static inline struct span_rec *span_now(const struct batch_builder *b)
 static inline struct group_rec *group_now(const struct batch_builder *b)
 {
     return (struct group_rec *)(void *)b->groups.p + b->groups.n - 1;
-}
-
-static inline struct sref dict_ref(const struct batch_dict *d, uint32_t id)
-{
-    return ((const struct sref *)(const void *)d->refs.p)[id];
 }
 
 static inline uint32_t *dict_note(const struct batch_dict *d, uint32_t id)
@@ -107,7 +97,7 @@ static inline bool heap_has(const struct batch_builder *b, struct sref at, struc
 
 static struct sref heap_add(struct batch_builder *b, struct str s)
 {
-    if (s.n == 0 || !vec_room(b, &b->heap, s.n, 1))
+    if (s.n == 0 || !vec_room(b, &b->heap, s.n + BYTES_WIDE, 1))
         return (struct sref){0, 0};
     struct sref at = {b->heap.n, (uint32_t)s.n};
     memcpy(b->heap.p + at.off, s.p, s.n);
@@ -192,7 +182,7 @@ static uint32_t dict_id(struct batch_builder *b, struct batch_dict *d, struct st
         struct dict_slot *slot = &d->slots[i];
         if (slot->id1 == 0)
             return dict_add(b, d, s, slot, hash);
-        if (slot->hash == hash && heap_has(b, dict_ref(d, slot->id1 - 1), s))
+        if (slot->hash == hash && heap_has(b, batch_dict_ref(d, slot->id1 - 1), s))
             return slot->id1 - 1;
     }
 }
@@ -279,10 +269,10 @@ void bb_too_deep(struct batch_builder *b)
 
 static void find_service(struct batch_builder *b, struct group_rec *g)
 {
-    const struct attr_rec *a = attrs_of(b) + g->res_attr_at;
+    const struct attr_rec *a = bb_attrs(b) + g->res_attr_at;
     for (uint32_t i = 0; i < g->res_attr_count; i++) {
         if (a[i].type == ATTR_STR &&
-            heap_has(b, dict_ref(&b->keys, a[i].key), STR("service.name"))) {
+            heap_has(b, batch_dict_ref(&b->keys, a[i].key), STR("service.name"))) {
             g->service = a[i].v.s;
             return;
         }
@@ -326,7 +316,7 @@ static void owner_open(struct batch_builder *b, enum batch_owner owner)
 static uint32_t key_unexpected(struct batch_builder *b, struct str key)
 {
     uint32_t id = dict_id(b, &b->keys, key);
-    const struct attr_rec *attrs = attrs_of(b);
+    const struct attr_rec *attrs = bb_attrs(b);
     for (uint32_t i = b->expect; i < b->attrs.n && i < b->expect + 4; i++) {
         if (attrs[i].key == id) {
             b->expect = i + 1; /* some keys were left out this time */
@@ -347,8 +337,8 @@ static inline struct attr_rec *attr_add(struct batch_builder *b, struct str key,
     }
     if (UNLIKELY(!vec_room(b, &b->attrs, 1, sizeof(struct attr_rec))))
         return NULL;
-    struct attr_rec *attrs = attrs_of(b), *a = &attrs[b->attrs.n], *guess = &attrs[b->expect];
-    if (LIKELY(b->expect < b->attrs.n && heap_has(b, dict_ref(&b->keys, guess->key), key))) {
+    struct attr_rec *attrs = bb_attrs(b), *a = &attrs[b->attrs.n], *guess = &attrs[b->expect];
+    if (LIKELY(b->expect < b->attrs.n && heap_has(b, batch_dict_ref(&b->keys, guess->key), key))) {
         b->expect++;
         a->key = guess->key;
         *like = guess;
