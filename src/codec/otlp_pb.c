@@ -19,40 +19,17 @@ struct pb_walk {
     const uint8_t *wide_end; /* behind what starts here BYTES_WIDE bytes can be read; or NULL */
     const uint8_t *at;       /* where it went wrong, with why */
     const char *why;
-    bool truncated;
+    bool truncated; /* the request itself ends too early; a message inside it is just malformed */
 };
 
 static enum otlp_step damaged(struct pb_walk *w, const struct pb *c)
 {
     w->at = c->at;
     w->why = c->why;
-    w->truncated = c->truncated;
     return OTLP_FAILED;
 }
 
 /* --- attributes --- */
-
-static void add_value(struct batch_builder *b, struct str key, const struct value *v)
-{
-    uint64_t bits = 0;
-    switch (v->type) {
-    case ATTR_STR:
-    case ATTR_BYTES:
-    case ATTR_ARRAY:
-    case ATTR_KVLIST:
-        bb_attr_str(b, key, v->type, v->s);
-        return;
-    case ATTR_DOUBLE:
-    case ATTR_INT:
-    case ATTR_BOOL:
-        memcpy(&bits, &v->i, sizeof bits);
-        break;
-    case ATTR_EMPTY:
-    case ATTR_TYPE_COUNT:
-        break;
-    }
-    bb_attr_bits(b, key, v->type, bits);
-}
 
 /* A KeyValue of any form. */
 static enum otlp_step attribute_any(struct pb_walk *w, struct str message)
@@ -82,7 +59,7 @@ static enum otlp_step attribute_any(struct pb_walk *w, struct str message)
             return damaged(w, &c);
         }
     }
-    add_value(w->walk.b, key, &v);
+    bb_attr(w->walk.b, key, &v);
     return OTLP_DONE;
 }
 
@@ -259,8 +236,10 @@ static enum otlp_step fields(struct otlp_walk *walk, const struct otlp_message *
         if (UNLIKELY(!next)) {
             struct pb c = {.at = p, .end = end};
             struct pb_field g;
-            if (!pb_next(&c, &g))
+            if (!pb_next(&c, &g)) {
+                w->truncated = c.truncated && m == &otlp_traces;
                 return damaged(w, &c);
+            }
             f = g;
             next = c.at;
         }
@@ -309,7 +288,8 @@ static void put_attrs(struct buf *out, uint32_t tag, const struct kvs *kvs)
 {
     for (uint32_t i = 0; i < kvs->n; i++) {
         size_t message = pb_open(out, tag, 1);
-        pb_put_bytes(out, PB_TAG(1, PB_LEN), kvs->v[i].key);
+        if (kvs->v[i].key.n)
+            pb_put_bytes(out, PB_TAG(1, PB_LEN), kvs->v[i].key);
         size_t value = pb_open(out, PB_TAG(2, PB_LEN), 1);
         value_encode(&kvs->v[i].val, out);
         pb_close(out, value, 1);

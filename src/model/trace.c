@@ -96,22 +96,57 @@ static bool kvs_of(const struct batch *b, uint32_t at, uint32_t n, struct kvs *o
     return true;
 }
 
-static bool origin_of(const struct batch *b, const struct group_rec *g, struct span_origin *o,
-                      struct arena *a)
+/* How far back a group looks for another scope of its resource. */
+#define ORIGIN_LOOK_BACK 16u
+
+static bool same_resource(const struct batch *b, const struct group_rec *x,
+                          const struct group_rec *y)
+{
+    return x->res_attr_count == y->res_attr_count &&
+           (x->res_attr_at == y->res_attr_at || x->res_attr_count == 0) &&
+           x->res_dropped == y->res_dropped &&
+           str_eq(batch_str(b, x->res_schema), batch_str(b, y->res_schema));
+}
+
+/* The resource of an earlier group when group i shares it and it was made already. */
+static struct resource *resource_shared(const struct batch *b, uint32_t i,
+                                        const struct span_origin *groups)
+{
+    for (uint32_t k = 1; k <= ORIGIN_LOOK_BACK && k <= i; k++) {
+        if (!same_resource(b, &b->groups[i], &b->groups[i - k]))
+            break;
+        if (groups[i - k].resource)
+            return groups[i - k].resource;
+    }
+    return NULL;
+}
+
+static struct resource *resource_of(const struct batch *b, const struct group_rec *g,
+                                    struct arena *a)
 {
     struct resource *r = ARENA_NEW(a, struct resource);
-    struct scope *s = ARENA_NEW(a, struct scope);
-    if (!r || !s || !kvs_of(b, g->res_attr_at, g->res_attr_count, &r->attrs, a) ||
-        !kvs_of(b, g->scope_attr_at, g->scope_attr_count, &s->attrs, a))
-        return false;
+    if (!r || !kvs_of(b, g->res_attr_at, g->res_attr_count, &r->attrs, a))
+        return NULL;
     r->service = batch_str(b, g->service);
     r->dropped = g->res_dropped;
     r->schema_url = batch_str(b, g->res_schema);
+    return r;
+}
+
+static bool origin_of(const struct batch *b, uint32_t i, struct span_origin *groups,
+                      struct arena *a)
+{
+    const struct group_rec *g = &b->groups[i];
+    struct resource *r = resource_shared(b, i, groups);
+    struct scope *s = ARENA_NEW(a, struct scope);
+    r = r ? r : resource_of(b, g, a);
+    if (!r || !s || !kvs_of(b, g->scope_attr_at, g->scope_attr_count, &s->attrs, a))
+        return false;
     s->name = batch_str(b, g->scope_name);
     s->version = batch_str(b, g->scope_version);
     s->dropped = g->scope_dropped;
     s->schema_url = batch_str(b, g->scope_schema);
-    *o = (struct span_origin){r, s};
+    groups[i] = (struct span_origin){r, s};
     return true;
 }
 
@@ -158,7 +193,7 @@ struct span *span_from_batch(const struct batch *b, const struct span_rec *r,
 {
     struct span_origin *o = &groups[r->group];
     struct span *s = ARENA_NEW(a, struct span);
-    if (!s || (!o->scope && !origin_of(b, &b->groups[r->group], o, a)))
+    if (!s || (!o->scope && !origin_of(b, r->group, groups, a)))
         return NULL;
     memcpy(s->trace_id, r->trace_id, sizeof s->trace_id);
     memcpy(s->span_id, r->span_id, sizeof s->span_id);
@@ -183,33 +218,34 @@ struct span *span_from_batch(const struct batch *b, const struct span_rec *r,
 
 /* --- to a builder --- */
 
+void bb_attr(struct batch_builder *b, struct str key, const struct value *v)
+{
+    uint64_t bits = 0;
+    switch (v->type) {
+    case ATTR_STR:
+    case ATTR_BYTES:
+    case ATTR_ARRAY:
+    case ATTR_KVLIST:
+        bb_attr_str(b, key, v->type, v->s);
+        return;
+    case ATTR_BOOL:
+        bits = v->b;
+        break;
+    case ATTR_INT:
+    case ATTR_DOUBLE:
+        memcpy(&bits, &v->i, sizeof bits);
+        break;
+    case ATTR_EMPTY:
+    case ATTR_TYPE_COUNT:
+        break;
+    }
+    bb_attr_bits(b, key, v->type, bits);
+}
+
 static void kvs_to_builder(const struct kvs *kvs, struct batch_builder *b)
 {
-    for (uint32_t i = 0; i < kvs->n; i++) {
-        const struct value *v = &kvs->v[i].val;
-        uint64_t bits = 0;
-        switch (v->type) {
-        case ATTR_STR:
-        case ATTR_BYTES:
-        case ATTR_ARRAY:
-        case ATTR_KVLIST:
-            bb_attr_str(b, kvs->v[i].key, v->type, v->s);
-            continue;
-        case ATTR_BOOL:
-            bits = v->b;
-            break;
-        case ATTR_DOUBLE:
-            memcpy(&bits, &v->d, sizeof bits);
-            break;
-        case ATTR_INT:
-            bits = (uint64_t)v->i;
-            break;
-        case ATTR_EMPTY:
-        case ATTR_TYPE_COUNT:
-            break;
-        }
-        bb_attr_bits(b, kvs->v[i].key, v->type, bits);
-    }
+    for (uint32_t i = 0; i < kvs->n; i++)
+        bb_attr(b, kvs->v[i].key, &kvs->v[i].val);
 }
 
 void group_to_builder(const struct resource *r, const struct scope *s, struct batch_builder *b)

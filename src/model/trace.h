@@ -113,15 +113,18 @@ MUST_CHECK bool trace_add(struct trace *t, struct span *s, struct arena *a);
 void trace_sort(struct trace *t);
 MUST_CHECK bool span_warn(struct span *s, struct arena *a, struct str text);
 
-/* A span of a batch in the read model. Resources and scopes are made once per (batch, group):
- * `groups` is an array of batch->head->group_count entries, zeroed by the caller before the first
- * span of that batch. NULL when the arena is exhausted. The strings stay views into the batch. */
+/* A span of a batch in the read model. Resources and scopes are made once per (batch, group), and
+ * groups of one resource share it: `groups` is an array of batch->head->group_count entries, zeroed
+ * by the caller before the first span of that batch. NULL when the arena is exhausted. The strings
+ * stay views into the batch. */
 struct span_origin {
     struct resource *resource;
     struct scope *scope;
 };
 struct span *span_from_batch(const struct batch *b, const struct span_rec *s,
                              struct span_origin *groups, struct arena *a);
+/* One attribute of what was begun last in the builder. */
+void bb_attr(struct batch_builder *b, struct str key, const struct value *v);
 /* The same into a builder: a group, then spans that are of it (import, generator, tests). */
 void group_to_builder(const struct resource *r, const struct scope *s, struct batch_builder *b);
 void span_to_builder(const struct span *s, struct batch_builder *b);
