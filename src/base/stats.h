@@ -33,12 +33,12 @@
     X(REQUESTS_BAD_PATH, COUNTER, "requests_bad_total", "reason=\"path\"", "")                     \
     X(REQUESTS_BAD_PARAM, COUNTER, "requests_bad_total", "reason=\"parameter\"", "")               \
     X(REQUESTS_BAD_HEAD, COUNTER, "requests_bad_total", "reason=\"head_size\"", "")                \
-    X(REQUESTS_BAD_TIMEOUT, COUNTER, "requests_bad_total", "reason=\"timeout\"", "")              \
+    X(REQUESTS_BAD_TIMEOUT, COUNTER, "requests_bad_total", "reason=\"timeout\"", "")               \
     X(REQUESTS_BAD_HTTP, COUNTER, "requests_bad_total", "reason=\"protocol\"", "")                 \
     X(REQUESTS_BAD_TENANT, COUNTER, "requests_bad_total", "reason=\"tenant\"", "")                 \
-    X(REQUESTS_REFUSED_MEMORY, COUNTER, "requests_refused_total", "reason=\"memory\"",            \
+    X(REQUESTS_REFUSED_MEMORY, COUNTER, "requests_refused_total", "reason=\"memory\"",             \
       "Requests answered 503, by reason.")                                                         \
-    X(REQUESTS_REFUSED_BUSY, COUNTER, "requests_refused_total", "reason=\"busy\"", "")            \
+    X(REQUESTS_REFUSED_BUSY, COUNTER, "requests_refused_total", "reason=\"busy\"", "")             \
     X(CONNS_ACCEPTED, COUNTER, "connections_accepted_total", "", "Connections accepted.")          \
     X(CONNS_OPEN, GAUGE, "connections_open", "", "Connections open now.")                          \
     X(CONNS_CLOSED_IDLE, COUNTER, "connections_closed_total", "reason=\"idle\"",                   \
@@ -85,6 +85,8 @@
     X(TENANTS_OVER_LIMIT, COUNTER, "catalog_over_limit_total", "names=\"tenants\"", "")            \
     X(ORPHANS_GIVEN_UP, COUNTER, "dependency_orphans_given_up_total", "",                          \
       "Spans whose parent did not come in time to be counted as a dependency.")                    \
+    X(PARENT_SEARCHES_CUT, COUNTER, "dependency_searches_cut_total", "",                           \
+      "Spans whose parent was not looked for in every older block, because there are too many.")   \
     X(DEPENDENCY_ROWS_DROPPED, COUNTER, "dependency_rows_dropped_total", "",                       \
       "Oldest dependency rows dropped at the limit.")                                              \
     X(QUERIES, COUNTER, "queries_total", "", "Queries answered.")                                  \

@@ -142,43 +142,50 @@ static enum errc build_blocks(struct store *s, struct build *b, struct err *e)
 
 /* --- dependencies --- */
 
-static bool ask_block(struct store *s, const struct part *p, uint32_t tenant,
-                      const uint8_t trace_id[16], const uint8_t parent_id[8], uint32_t *service)
+static enum errc ask_block(struct store *s, const struct part *p, const uint8_t trace_id[16],
+                           const uint8_t parent_id[8], bool *found, uint32_t *service,
+                           struct err *e)
 {
-    bool found = false;
     struct str name;
-    struct err e;
-    if (block_span_service(p->block, trace_id, parent_id, &found, &name, &e) != E_OK) {
-        log_error("store", "%s: %s", p->path, err_msg(&e));
-        return false;
-    }
-    if (found)
-        *service = catalog_service(s->catalog, tenant, name, 0, false);
-    return found;
+    if (!block_may_have(p->block, trace_id))
+        return E_OK;
+    enum errc rc = block_span_service(p->block, trace_id, parent_id, found, &name, e);
+    if (rc == E_OK && *found)
+        *service = catalog_service(s->catalog, p->tenant, name, 0, false);
+    return rc;
 }
 
-bool store_find_parent(struct store *s, const struct version *v, uint32_t tenant, uint64_t print,
-                       const uint8_t trace_id[16], const uint8_t parent_id[8], uint64_t child_ns,
-                       uint32_t *service)
+/* Could the block hold the parent of a span of this minute? */
+static bool may_hold_parent(const struct version *v, const struct part *p, uint32_t tenant,
+                            uint64_t child_ns)
 {
-    for (size_t i = 0; i < v->recent_n; i++)
-        if (span_index_find(v->recent[i], print, service))
-            return true;
+    uint64_t later_ns = MINUTE_NS + PARENT_SKEW_NS;
     uint64_t from_ns = child_ns > PARENT_LOOKBACK_NS ? child_ns - PARENT_LOOKBACK_NS : 0;
-    uint64_t to_ns = child_ns < UINT64_MAX - PARENT_SKEW_NS ? child_ns + PARENT_SKEW_NS
-                                                            : UINT64_MAX;
+    uint64_t to_ns = child_ns < UINT64_MAX - later_ns ? child_ns + later_ns : UINT64_MAX;
+    bool indexed = v->recent_memtable && p->memtable >= v->recent_memtable;
+    return !indexed && p->tenant == tenant && p->min_ns <= to_ns && p->max_ns >= from_ns;
+}
+
+enum errc store_find_parent(struct store *s, const struct version *v, uint32_t tenant,
+                            const struct parent_key *key, bool *found, uint32_t *service,
+                            struct err *e)
+{
+    enum errc rc = E_OK;
     unsigned asked = 0;
-    for (size_t i = v->part_n; i > 0 && asked < PARENT_BLOCKS_MAX; i--) {
+    *found = false;
+    for (size_t i = 0; !*found && i < v->recent_n; i++)
+        *found = span_index_find(v->recent[i], key->print, service);
+    for (size_t i = v->part_n; !*found && rc == E_OK && i > 0; i--) {
         const struct part *p = v->parts[i - 1];
-        bool covered = v->recent_memtable && p->memtable >= v->recent_memtable;
-        if (covered || p->tenant != tenant || p->min_ns > to_ns || p->max_ns < from_ns)
+        if (!may_hold_parent(v, p, tenant, key->child_ns))
             continue;
-        asked++;
-        if (block_may_have(p->block, trace_id) &&
-            ask_block(s, p, tenant, trace_id, parent_id, service))
-            return true;
+        if (asked++ == PARENT_BLOCKS_MAX) {
+            stat_add(STAT_PARENT_SEARCHES_CUT, 1);
+            break;
+        }
+        rc = ask_block(s, p, key->trace_id, key->parent_id, found, service, e);
     }
-    return false;
+    return rc;
 }
 
 static void note_call(struct build *b, uint32_t minute, uint32_t parent, uint32_t child,
@@ -190,29 +197,50 @@ static void note_call(struct build *b, uint32_t minute, uint32_t parent, uint32_
             .minute = minute, .width = 1, .parent = parent, .child = child, .calls = calls});
 }
 
+/* A block that cannot be read may be readable a moment later, so the build is tried again; but not
+ * for ever, or one bad sector would stop the store. */
+static enum errc find_parent(struct store *s, const struct version *v, uint32_t tenant,
+                             const struct parent_key *key, bool *found, uint32_t *service,
+                             struct err *e)
+{
+    enum errc rc = store_find_parent(s, v, tenant, key, found, service, e);
+    if (rc == E_OK || (rc != E_CORRUPT && s->unreadable++ < UNREADABLE_MAX))
+        return rc;
+    log_error("store", "a dependency may be missing: %s", err_msg(e));
+    *found = false;
+    return E_OK;
+}
+
 /* The block's own calls, and its orphans as far as older spans settle them. */
-static void reconcile_block(struct store *s, struct build *b, const struct version *v,
-                            const struct built_block *block, const uint32_t *services)
+static enum errc reconcile_block(struct store *s, struct build *b, const struct version *v,
+                                 const struct built_block *block, const uint32_t *services,
+                                 struct err *e)
 {
     const struct block_summary *sum = &block->summary;
+    enum errc rc = E_OK;
     uint64_t seed = span_print_seed(block->tenant_name);
     for (size_t i = 0; i < sum->edge_count; i++) {
         const struct block_edge *edge = &sum->edges[i];
         note_call(b, edge->minute, services[edge->parent], services[edge->child], edge->calls);
     }
-    for (size_t i = 0; i < sum->orphan_count; i++) {
+    for (size_t i = 0; rc == E_OK && i < sum->orphan_count; i++) {
         const struct block_orphan *o = &sum->orphans[i];
-        uint64_t print = span_print(seed, o->trace_id, o->parent_id);
+        struct parent_key key = {.print = span_print(seed, o->trace_id, o->parent_id),
+                                 .trace_id = o->trace_id,
+                                 .parent_id = o->parent_id,
+                                 .child_ns = (uint64_t)o->minute * MINUTE_NS};
         uint32_t parent, child = services[o->service];
-        if (store_find_parent(s, v, block->tenant, print, o->trace_id, o->parent_id,
-                              (uint64_t)o->minute * MINUTE_NS, &parent))
+        bool found;
+        rc = find_parent(s, v, block->tenant, &key, &found, &parent, e);
+        if (rc == E_OK && found)
             note_call(b, o->minute, parent, child, 1);
-        else
-            orphan_list_add(&b->orphans, (struct orphan){.print = print,
+        else if (rc == E_OK)
+            orphan_list_add(&b->orphans, (struct orphan){.print = key.print,
                                                          .service = child,
                                                          .minute = o->minute,
                                                          .noted = b->now_minute});
     }
+    return rc;
 }
 
 /* Orphans of older blocks whose parent came with this memtable. */
@@ -313,18 +341,25 @@ static void edit_tenant_rows(struct store *s, struct edit *edit, uint32_t tenant
             edit_add_orphan(s, edit, &orphans[i]);
 }
 
-/* Everything the build learned, and the edit that says so. */
-static void build_edit(struct store *s, struct build *b)
+static enum errc reconcile(struct store *s, struct build *b, struct err *e)
 {
+    enum errc rc = E_OK;
     struct version *v = store_version(s);
     b->index = span_index_new(b->memtable, memtable_count(b->memtable));
     settle_orphans(b, v->orphans);
-    for (size_t i = 0; i < b->block_n; i++) {
+    for (size_t i = 0; rc == E_OK && i < b->block_n; i++) {
         uint32_t *services = number_services(s, &b->blocks[i]);
-        reconcile_block(s, b, v, &b->blocks[i], services);
+        rc = reconcile_block(s, b, v, &b->blocks[i], services, e);
         free(services);
     }
+    version_unref(v);
     dep_list_pack(&b->calls);
+    return rc;
+}
+
+/* What the build learned, as one edit. */
+static void build_edit(struct store *s, struct build *b)
+{
     for (size_t i = 0; i < b->block_n; i++) {
         const struct built_block *block = &b->blocks[i];
         edit_tenant(&b->edit, block->tenant_name);
@@ -340,7 +375,6 @@ static void build_edit(struct store *s, struct build *b)
     }
     edit_number(&b->edit, EDIT_RELEASE, b->memtable->wal_seq);
     edit_number(&b->edit, EDIT_NEXT_ID, s->next_block);
-    version_unref(v);
 }
 
 /* --- the whole state, for a rewritten manifest --- */
@@ -433,6 +467,7 @@ static void build_finish(struct store *s, struct build *b)
         stat_add(STAT_BLOCKS_BUILT, 1);
     }
     s->released = b->memtable->wal_seq;
+    s->unreadable = 0;
     publish(s, b);
     if (s->wal)
         wal_release(s->wal, s->released);
@@ -462,6 +497,8 @@ enum build_result store_build_step(struct store *s)
     if (!b) {
         b = build_begin(s);
         rc = build_blocks(s, b, &e);
+        if (rc == E_OK)
+            rc = reconcile(s, b, &e);
         if (rc != E_OK) {
             build_free(b); /* with the files: no edit names them */
             report(s, &e);

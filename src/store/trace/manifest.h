@@ -25,8 +25,8 @@ typedef enum errc manifest_apply(void *arg, struct str payload);
 /* Writes the whole state, without the edit being committed, as one edit. */
 typedef void manifest_state(void *arg, struct buf *out);
 
-/* Reads dir/MANIFEST. E_VERSION, E_IO. A missing or unreadable file and damaged edits are reported, not
- * an error; edits behind damage are still applied. */
+/* Reads dir/MANIFEST. E_VERSION, E_IO. A missing or unreadable file and damaged edits are reported,
+ * not an error; edits behind damage are still applied. */
 MUST_CHECK enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
                                    manifest_apply *apply, void *arg, struct manifest_report *report,
                                    struct err *e);

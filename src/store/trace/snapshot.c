@@ -441,23 +441,45 @@ static bool find_in_memtables(const struct dep_query *dq, uint64_t print, uint32
     return false;
 }
 
-static void dep_span(struct dep_query *dq, const struct mem_entry *entry, const struct span_rec *s)
+static enum errc dep_span(struct dep_query *dq, const struct mem_entry *entry,
+                          const struct span_rec *s)
 {
     struct snap *snap = dq->snap;
     uint64_t minute = s->start_ns / MINUTE_NS;
     uint32_t parent;
+    enum errc rc = E_OK;
     if (minute < dq->from || minute > dq->to || id_is_zero(s->parent_id, 8))
-        return;
-    uint64_t print = span_print(dq->seed, s->trace_id, s->parent_id);
-    if (find_in_memtables(dq, print, &parent) ||
-        store_find_parent(snap->store, snap->version, dq->tenant, print, s->trace_id, s->parent_id,
-                          minute * MINUTE_NS, &parent))
+        return E_OK;
+    struct parent_key key = {.print = span_print(dq->seed, s->trace_id, s->parent_id),
+                             .trace_id = s->trace_id,
+                             .parent_id = s->parent_id,
+                             .child_ns = minute * MINUTE_NS};
+    bool found = find_in_memtables(dq, key.print, &parent);
+    if (!found)
+        rc = store_find_parent(snap->store, snap->version, dq->tenant, &key, &found, &parent, NULL);
+    if (rc == E_OK && found)
         dep_add(dq, parent, entry->services[s->group], 1);
+    return rc;
+}
+
+static enum errc dep_memtable(struct dep_query *dq, const struct memtable *m, uint32_t count)
+{
+    enum errc rc = E_OK;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mem_entry *entry = memtable_at(m, i);
+        const struct batch *b = entry->batch;
+        if (entry->tenant != dq->tenant)
+            continue;
+        for (uint32_t k = 0; rc == E_OK && k < b->head->span_count; k++)
+            rc = dep_span(dq, entry, &b->spans[k]);
+    }
+    return rc;
 }
 
 /* What is settled, what the memtables hold, and what they settle for older blocks. */
-static void dep_collect(struct dep_query *dq)
+static enum errc dep_collect(struct dep_query *dq)
 {
+    enum errc rc = E_OK;
     const struct version *v = dq->snap->version;
     struct catalog *c = dq->snap->store->catalog;
     for (size_t i = 0; i < v->deps->n; i++) {
@@ -466,14 +488,8 @@ static void dep_collect(struct dep_query *dq)
         if (inside && catalog_service_tenant(c, row->child) == dq->tenant)
             dep_add(dq, row->parent, row->child, row->calls);
     }
-    for (size_t m = 0; m < v->mem_n; m++) {
-        for (uint32_t i = 0, n = mem_count(dq->snap, m); i < n; i++) {
-            const struct mem_entry *entry = memtable_at(v->mem[m], i);
-            const struct batch *b = entry->batch;
-            for (uint32_t k = 0; entry->tenant == dq->tenant && k < b->head->span_count; k++)
-                dep_span(dq, entry, &b->spans[k]);
-        }
-    }
+    for (size_t i = 0; rc == E_OK && i < v->mem_n; i++)
+        rc = dep_memtable(dq, v->mem[i], mem_count(dq->snap, i));
     for (size_t i = 0; i < v->orphans->n; i++) {
         const struct orphan *o = &v->orphans->v[i];
         uint32_t parent;
@@ -483,6 +499,7 @@ static void dep_collect(struct dep_query *dq)
             dep_add(dq, parent, o->service, 1);
     }
     dep_list_pack(&dq->calls);
+    return rc;
 }
 
 static int by_names(const void *a, const void *b)
@@ -509,7 +526,7 @@ enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
     dq.index = xcalloc(v->mem_n, sizeof(struct span_index *));
     for (size_t i = 0; i < v->mem_n; i++)
         dq.index[i] = span_index_new(v->mem[i], mem_count(s, i));
-    dep_collect(&dq);
+    enum errc rc = dep_collect(&dq);
     for (size_t i = 0; i < v->mem_n; i++)
         span_index_unref(dq.index[i]);
     free(dq.index);
@@ -520,8 +537,8 @@ enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
             .child = arena_str(a, catalog_service_name(c, dq.calls.v[i].child)),
             .calls = dq.calls.v[i].calls};
     dep_list_fini(&dq.calls);
-    if (a->failed)
-        return E_NO_MEMORY;
+    if (rc != E_OK || a->failed)
+        return rc != E_OK ? rc : E_NO_MEMORY;
     if (*n)
         qsort(*out, *n, sizeof **out, by_names);
     return E_OK;

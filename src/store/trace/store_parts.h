@@ -20,9 +20,10 @@
 #define STORE_FORMAT_TEXT  "lymer trace store format "
 #define FROZEN_MAX         3u /* memtables waiting for the builder; past it appends are refused */
 #define RECENT_MAX         3u /* span indexes of built memtables that are kept */
-#define RETRY_NS           NS_PER_S          /* after a failed build, and while the disk is full */
-#define MAINTAIN_NS        (10 * NS_PER_S)   /* between looks at retention */
-#define PARENT_BLOCKS_MAX  16u               /* older blocks asked for the parent of one span */
+#define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
+#define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention */
+#define PARENT_BLOCKS_MAX  16u             /* older blocks asked for the parent of one span */
+#define UNREADABLE_MAX     5u
 #define PARENT_LOOKBACK_NS (3600 * NS_PER_S) /* a parent starts at most this before its child … */
 #define PARENT_SKEW_NS     (60 * NS_PER_S)   /* … or, with skewed clocks, this after it */
 
@@ -105,6 +106,7 @@ struct store {
     struct block_builder *block_builder;
     struct build *build; /* built but not committed */
     uint64_t next_block, retry_at_ns, maintain_at_ns;
+    unsigned unreadable;   /* times a block could not be asked for a parent since the last build */
     uint64_t released;     /* log segments up to this are in blocks */
     uint64_t synced_at_ns; /* syncer only */
 };
@@ -144,10 +146,17 @@ enum build_result { BUILD_NOTHING, BUILD_DONE, BUILD_FAILED };
 enum build_result store_build_step(struct store *s);
 void store_write_state(void *arg, struct buf *out); /* a manifest_state */
 void store_build_abandon(struct store *s);
+/* The parent of some span. */
+struct parent_key {
+    uint64_t print;
+    const uint8_t *trace_id, *parent_id;
+    uint64_t child_ns; /* start of the child's minute */
+};
+
 /* Looks for the span in the indexes, then in older blocks of its tenant. */
-bool store_find_parent(struct store *s, const struct version *v, uint32_t tenant, uint64_t print,
-                       const uint8_t trace_id[16], const uint8_t parent_id[8], uint64_t child_ns,
-                       uint32_t *service);
+MUST_CHECK enum errc store_find_parent(struct store *s, const struct version *v, uint32_t tenant,
+                                       const struct parent_key *key, bool *found, uint32_t *service,
+                                       struct err *e);
 
 /* retention.c; same thread. True when something was dropped. */
 bool store_retain(struct store *s);
