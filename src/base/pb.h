@@ -31,7 +31,7 @@ struct pb_field {
 static inline struct pb pb_init(struct str message)
 {
     const uint8_t *p = (const uint8_t *)message.p;
-    return (struct pb){.at = p, .end = p + message.n};
+    return (struct pb){.at = p, .end = message.n ? p + message.n : p};
 }
 
 /* The next field: false at the end of the message, or with `why` set. */

@@ -49,7 +49,7 @@ static bool integer(const struct json_reader *r, int64_t *i, uint64_t *u)
         *u = (uint64_t)*i;
         return true;
     }
-    if (!num_get_double(r->text, &d) || !(d > -9.3e18 && d < 9.2e18) || d != (double)(int64_t)d)
+    if (!num_get_double(r->text, &d) || !(d >= -0x1p63 && d < 0x1p63) || d != (double)(int64_t)d)
         return false;
     *i = (int64_t)d;
     *u = (uint64_t)*i;
@@ -380,7 +380,7 @@ static enum errc decode(struct json_walk *w, struct err *e)
     enum otlp_step step = OTLP_FAILED;
     if (json_next(&w->r) == JSON_OBJECT) {
         struct json_reader mark = w->r;
-        step = fields(&w->walk, &otlp_traces, NULL, &mark);
+        step = fields(&w->walk, &otlp_traces, w, &mark); /* no scalars at the top */
     } else {
         wrong(w, "not an object");
     }
@@ -606,5 +606,5 @@ static void put_fields(struct json_out *o, const struct otlp_message *m, const v
 void otlp_encode_traces_json(struct span *const *spans, size_t n, struct buf *out)
 {
     struct json_out o = {json_writer_init(out, 0), spans, n};
-    put_object(&o, &otlp_traces, NULL);
+    put_object(&o, &otlp_traces, &o); /* no scalars at the top */
 }

@@ -260,10 +260,12 @@ static enum otlp_step fields(struct otlp_walk *walk, const struct otlp_message *
 
 enum errc otlp_decode_traces(struct str pb, struct batch_builder *b, struct err *e)
 {
-    struct pb_walk w = {.walk = {b, fields}, .start = (const uint8_t *)pb.p};
+    struct pb_walk w = {.walk = {b, fields}};
+    pb = pb.n ? pb : STR("");
+    w.start = (const uint8_t *)pb.p;
     if (pb.n >= 2 * BYTES_WIDE)
         w.wide_end = w.start + pb.n - 2 * BYTES_WIDE;
-    enum otlp_step step = fields(&w.walk, &otlp_traces, NULL, &pb);
+    enum otlp_step step = fields(&w.walk, &otlp_traces, &w, &pb); /* no scalars at the top */
     if (batch_builder_failed(b))
         return fail(e, E_TOO_BIG, "the spans of one request take more than %zu MiB",
                     BATCH_IMAGE_MAX / MIB);
@@ -406,5 +408,5 @@ static void put_fields(struct pb_out *o, const struct otlp_message *m, const voi
 void otlp_encode_traces(struct span *const *spans, size_t n, struct buf *out)
 {
     struct pb_out o = {out, spans, n};
-    put_fields(&o, &otlp_traces, NULL);
+    put_fields(&o, &otlp_traces, &o); /* no scalars at the top */
 }
