@@ -16,6 +16,7 @@
 #include "base/os/thread.h"
 #include "engine/ingest/ingest.h"
 #include "serve/api/admin.h"
+#include "serve/api/export.h"
 #include "serve/api/jaeger.h"
 #include "serve/api/ui.h"
 #include "serve/http.h"
@@ -91,27 +92,35 @@ static void set_base_path(struct server *s)
     snprintf(s->base_path, sizeof s->base_path, "%s%.*s", p.n ? "/" : "", STR_ARG(p));
 }
 
-/* The API's rows, then the page's, both under the base path. */
+/* A copy of the rows under the base path. */
+static size_t add_routes(struct server *s, size_t at, const struct http_route *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(s->base_path) + strlen(rows[i].path) + 1;
+        char *path = xmalloc(n);
+        snprintf(path, n, "%s%s", s->base_path, rows[i].path);
+        s->page_routes[at + i] = rows[i];
+        s->page_routes[at + i].path = path;
+    }
+    return at + count;
+}
+
+/* Export, then the API's rows with their catch-all for /api, then the page. */
 static void make_page_routes(struct server *s)
 {
     s->jaeger_route_count = jaeger_api_routes(&s->jaeger, &s->jaeger_routes);
-    s->page_route_count = s->jaeger_route_count + ui_route_count;
+    s->page_route_count = export_route_count + s->jaeger_route_count + ui_route_count;
     s->page_routes = xcalloc(s->page_route_count, sizeof *s->page_routes);
-    memcpy(s->page_routes, s->jaeger_routes, s->jaeger_route_count * sizeof *s->page_routes);
-    for (size_t i = 0; i < ui_route_count; i++) {
-        struct http_route *r = &s->page_routes[s->jaeger_route_count + i];
-        size_t n = strlen(s->base_path) + strlen(ui_routes[i].path) + 1;
-        char *path = xmalloc(n);
-        snprintf(path, n, "%s%s", s->base_path, ui_routes[i].path);
-        *r = ui_routes[i];
-        r->path = path;
-    }
+    size_t n = add_routes(s, 0, export_routes, export_route_count);
+    memcpy(s->page_routes + n, s->jaeger_routes, s->jaeger_route_count * sizeof *s->page_routes);
+    (void)add_routes(s, n + s->jaeger_route_count, ui_routes, ui_route_count);
 }
 
 static void free_page_routes(struct server *s)
 {
-    for (size_t i = s->jaeger_route_count; i < s->page_route_count; i++)
-        free((char *)(uintptr_t)s->page_routes[i].path);
+    for (size_t i = 0; i < s->page_route_count; i++)
+        if (i < export_route_count || i >= export_route_count + s->jaeger_route_count)
+            free((char *)(uintptr_t)s->page_routes[i].path);
     free(s->page_routes);
     jaeger_api_routes_free(s->jaeger_routes, s->jaeger_route_count);
 }

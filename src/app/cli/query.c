@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* search, trace, services, ops, deps. */
+#include "app/cli/commands.h"
+#include "app/cli/source.h"
+#include "app/cli/term.h"
+#include "app/cli/waterfall.h"
+#include "base/num.h"
+#include "codec/jaeger_json.h"
+#include "codec/json.h"
+#include "codec/otlp.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define OUT_MAX      (2 * GIB)
+#define INPUT_MAX    (256 * MIB)
+#define HOUR_NS      (3600 * NS_PER_S)
+#define SINCE_NS     (48 * HOUR_NS)
+#define ROWS_DEFAULT "200"
+
+/* Prints and frees; keeps the exit code. */
+static int finish(struct source *s, struct buf *out, int code)
+{
+    if (out->failed)
+        code = cli_fail(s->cli, CLI_TRUE, "the output is larger than %zu bytes", out->max);
+    else
+        cli_out(buf_str(out));
+    buf_fini(out);
+    source_close(s);
+    return code;
+}
+
+static int finish_err(struct source *s, struct buf *out, const struct err *e)
+{
+    buf_fini(out);
+    int code = cli_fail_err(s->cli, e);
+    source_close(s);
+    return code;
+}
+
+static int close_with(struct source *s, int code)
+{
+    source_close(s);
+    return code;
+}
+
+/* --- search --- */
+
+static const struct cli_option search_options[] = {
+    QUERY_OPTIONS,
+    {"limit", "N", "20", NULL, "Traces at most"},
+    {"output", "FORMAT", "table", "table|json|jsonl|id", "How to print"},
+    SOURCE_OPTIONS,
+    {0}};
+
+static void summary_json(struct json_writer *w, const struct trace_summary *t)
+{
+    char time[NUM_TEXT_MAX];
+    json_object(w);
+    JSON_KEY_C(w, "traceID");
+    json_hex(w, t->trace_id, 16);
+    JSON_KEY_C(w, "start");
+    json_str(w, str_of(time, num_put_rfc3339(time, t->min_start_ns)));
+    JSON_KEY_C(w, "durationNanos");
+    json_u64(w, t->max_end_ns - t->min_start_ns);
+    JSON_KEY_C(w, "rootService");
+    json_str(w, t->root_service);
+    JSON_KEY_C(w, "rootOperation");
+    json_str(w, t->root_operation);
+    JSON_KEY_C(w, "spans");
+    json_u64(w, t->span_count);
+    JSON_KEY_C(w, "errors");
+    json_u64(w, t->error_count);
+    JSON_KEY_C(w, "services");
+    json_array(w);
+    for (uint32_t i = 0; i < t->service_count; i++)
+        json_str(w, t->services[i].name);
+    json_array_end(w);
+    json_object_end(w);
+}
+
+static void summaries_json(const struct trace_summary *v, size_t n, bool lines, struct buf *out)
+{
+    struct json_writer w = json_writer_init(out, lines ? 0 : 2);
+    if (!lines)
+        json_array(&w);
+    for (size_t i = 0; i < n; i++) {
+        summary_json(&w, &v[i]);
+        if (lines) {
+            buf_add_char(out, '\n');
+            w = json_writer_init(out, 0);
+        }
+    }
+    if (!lines) {
+        json_array_end(&w);
+        buf_add_char(out, '\n');
+    }
+}
+
+static void right(struct buf *out, const char *text, unsigned cells)
+{
+    unsigned have = text_cells(str_from_c(text));
+    buf_addf(out, "%*s%s", (int)(have < cells ? cells - have : 0), "", text);
+}
+
+/* start 19, id 32, duration 8, spans 6, errors 4; the root takes the rest, at least 16. */
+static void summaries_table(const struct trace_summary *v, size_t n, struct buf *out)
+{
+    bool color = term_color(), ascii = !term_utf8();
+    unsigned width = term_width(), fixed = 19 + 1 + 32 + 1 + 1 + 8 + 1 + 6 + 1 + 4;
+    bool short_id = width < fixed + 24;
+    unsigned id = short_id ? 16 : 32, root = width - (fixed - 32 + id);
+    char text[NUM_TEXT_MAX], hex[33], d[32];
+    buf_addf(out, "%s%-19s %-*s %-*s %8s %6s %4s%s\n", color ? "\033[1m" : "", "START (UTC)",
+             (int)id, short_id ? "TRACE (FIRST 16)" : "TRACE", (int)root, "ROOT", "DURATION",
+             "SPANS", "ERR", color ? "\033[0m" : "");
+    for (size_t i = 0; i < n; i++) {
+        const struct trace_summary *t = &v[i];
+        num_put_rfc3339(text, t->min_start_ns / NS_PER_S * NS_PER_S);
+        text[10] = ' ';
+        hex[num_put_hex(hex, t->trace_id, 16)] = 0;
+        buf_addf(out, "%.19s %.*s ", text, (int)id, hex);
+        struct buf name = buf_init(4 * MIB);
+        buf_add_str(&name, t->root_service.n ? t->root_service : STR("-"));
+        buf_add_c(&name, ": ");
+        buf_add_str(&name, t->root_operation);
+        text_add_padded(out, buf_str(&name), root, ascii);
+        buf_fini(&name);
+        buf_add_char(out, ' ');
+        right(out, text_duration(t->max_end_ns - t->min_start_ns, ascii, d), 8);
+        buf_addf(out, " %6u ", t->span_count);
+        if (t->error_count)
+            buf_addf(out, "%s%4u%s\n", color ? "\033[1;31m" : "", t->error_count,
+                     color ? "\033[0m" : "");
+        else
+            buf_addf(out, "%4s\n", ascii ? "-" : "·");
+    }
+}
+
+static int search(struct cli *c)
+{
+    struct source s;
+    struct trace_query q;
+    struct trace_summary *v;
+    struct err e = {0};
+    uint64_t limit;
+    size_t n;
+    int code = source_open(&s, c);
+    if (code)
+        return close_with(&s, code);
+    if (!cli_u64(c, "limit", 1, QUERY_LIMIT_MAX, &limit) || !source_query(&s, SINCE_NS, &q))
+        return close_with(&s, CLI_USAGE);
+    q.limit = (uint32_t)limit;
+    struct buf out = buf_init(OUT_MAX);
+    if (source_search(&s, &q, &v, &n, &e))
+        return finish_err(&s, &out, &e);
+    unsigned format = cli_choice(c, "output");
+    if (format == 1 || format == 2)
+        summaries_json(v, n, format == 2, &out);
+    for (size_t i = 0; i < n && format == 3; i++) {
+        char hex[33];
+        hex[num_put_hex(hex, v[i].trace_id, 16)] = 0;
+        buf_addf(&out, "%s\n", hex);
+    }
+    if (format == 0 && n)
+        summaries_table(v, n, &out);
+    if (!n)
+        fprintf(stderr, "no traces found\n");
+    return finish(&s, &out, n ? CLI_OK : CLI_NOT_FOUND);
+}
+
+const struct cli_command cli_search = {
+    .name = "search",
+    .args = "",
+    .summary = "List traces, newest first",
+    .details = "A trace is listed when one of its spans satisfies everything asked. Without times: "
+               "the last 48 hours.\nExit code 3 when there is none.",
+    .options = search_options,
+    .run = search,
+};
+
+/* --- trace --- */
+
+static const struct cli_option trace_options[] = {
+    {"output", "FORMAT", "waterfall", "waterfall|json|otlp", "json is Jaeger's, otlp OTLP/JSON"},
+    {"width", "CELLS", "0", NULL, "Width; 0: the terminal's"},
+    {"ascii", NULL, NULL, NULL, "Draw with ASCII only"},
+    {"rows", "N", ROWS_DEFAULT, NULL, "Spans to draw at most, the rest is counted; 0: all"},
+    {"raw", NULL, NULL, NULL, "As stored, without the adjustments of the query API"},
+    SOURCE_OPTIONS,
+    {0}};
+
+static enum errc read_input(const char *name, struct buf *in, struct err *e)
+{
+    if (strcmp(name, "-") != 0)
+        return os_read_file(os_posix(), name, in, e);
+    for (;;) {
+        if (!buf_reserve(in, 64 * KIB))
+            return fail(e, E_TOO_BIG, "the input is larger than %zu bytes", in->max);
+        ssize_t n = read(STDIN_FILENO, in->p + in->n, in->cap - in->n);
+        if (n < 0)
+            return fail_errno(e, E_IO, "standard input");
+        if (n == 0)
+            return E_OK;
+        in->n += (size_t)n;
+    }
+}
+
+static bool looks_like_json(struct str s)
+{
+    while (s.n && (s.p[0] == ' ' || s.p[0] == '\n' || s.p[0] == '\t' || s.p[0] == '\r'))
+        s = str_skip(s, 1);
+    return s.n && s.p[0] == '{';
+}
+
+static int draw(struct source *s, struct trace *t)
+{
+    const struct cli *c = s->cli;
+    uint64_t width, rows;
+    struct buf out = buf_init(OUT_MAX);
+    if (!cli_u64(c, "width", 0, 1000, &width) || !cli_u64(c, "rows", 0, UINT32_MAX, &rows))
+        return finish(s, &out, CLI_USAGE);
+    unsigned format = cli_choice(c, "output");
+    if (format == 1) {
+        struct json_writer w = json_writer_init(&out, 0);
+        json_object(&w);
+        JSON_KEY_C(&w, "data");
+        json_array(&w);
+        out.failed |= !jaeger_json_trace(&w, t, &s->arena, NULL);
+        json_array_end(&w);
+        json_object_end(&w);
+        buf_add_char(&out, '\n');
+    } else if (format == 2) {
+        otlp_encode_traces_json(t->spans, t->span_count, &out);
+        buf_add_char(&out, '\n');
+    } else {
+        struct waterfall_style style = {.width = width ? (unsigned)(width < 40 ? 40 : width)
+                                                       : term_width(),
+                                        .ascii = cli_switch(c, "ascii") || !term_utf8(),
+                                        .color = term_color(),
+                                        .rows = (uint32_t)rows};
+        if (!waterfall_write(t, &style, &s->arena, &out))
+            return finish(s, &out, cli_fail(c, CLI_TRUE, "the trace is too large to draw"));
+    }
+    return finish(s, &out, CLI_OK);
+}
+
+static int trace_from_file(struct source *s, const char *name)
+{
+    struct trace *t;
+    struct err e = {0};
+    struct buf in = buf_init(INPUT_MAX);
+    enum errc code = read_input(name, &in, &e);
+    if (!code)
+        code = source_decode(buf_str(&in), looks_like_json(buf_str(&in)), &s->arena, &t, &e);
+    buf_fini(&in);
+    return code ? close_with(s, cli_fail_err(s->cli, &e)) : draw(s, t);
+}
+
+static int show_trace(struct cli *c)
+{
+    struct source s;
+    struct trace *t;
+    struct err e = {0};
+    uint8_t id[16];
+    const char *what = c->args[0];
+    bool is_id = jaeger_trace_id_parse(str_from_c(what), id, &e) == E_OK;
+    if (!is_id || strcmp(what, "-") == 0) {
+        s = (struct source){.cli = c, .client.fd = -1, .arena = arena_init(4 * GIB)};
+        if (strcmp(what, "-") != 0 && access(what, F_OK) != 0)
+            return close_with(&s, cli_fail(c, CLI_USAGE,
+                                           "\"%.100s\" is neither a trace id (%s) nor a file", what,
+                                           err_msg(&e)));
+        return trace_from_file(&s, what);
+    }
+    int code = source_open(&s, c);
+    if (code)
+        return close_with(&s, code);
+    if (source_trace(&s, id, cli_switch(c, "raw"), &t, &e))
+        return close_with(&s, cli_fail_err(c, &e));
+    return draw(&s, t);
+}
+
+const struct cli_command cli_trace = {
+    .name = "trace",
+    .args = "ID|FILE|-",
+    .args_min = 1,
+    .args_max = 1,
+    .summary = "Show a trace as a waterfall",
+    .details = "FILE or - (standard input) holds OTLP, as JSON or protobuf.",
+    .options = trace_options,
+    .run = show_trace,
+};
+
+/* --- services, ops, deps --- */
+
+static const struct cli_option list_options[] = {
+    {"output", "FORMAT", "text", "text|json", "How to print"}, SOURCE_OPTIONS, {0}};
+
+static int services(struct cli *c)
+{
+    struct source s;
+    struct str *v;
+    struct err e = {0};
+    size_t n;
+    int code = source_open(&s, c);
+    if (code)
+        return close_with(&s, code);
+    struct buf out = buf_init(OUT_MAX);
+    if (source_services(&s, &v, &n, &e))
+        return finish_err(&s, &out, &e);
+    struct json_writer w = json_writer_init(&out, 0);
+    bool json = cli_choice(c, "output") == 1;
+    if (json)
+        json_array(&w);
+    for (size_t i = 0; i < n; i++) {
+        if (json) {
+            json_str(&w, v[i]);
+        } else {
+            text_add_cut(&out, v[i], 1000, false);
+            buf_add_char(&out, '\n');
+        }
+    }
+    if (json) {
+        json_array_end(&w);
+        buf_add_char(&out, '\n');
+    }
+    return finish(&s, &out, CLI_OK);
+}
+
+const struct cli_command cli_services = {.name = "services",
+                                         .args = "",
+                                         .summary = "List the services that sent spans",
+                                         .options = list_options,
+                                         .run = services};
+
+static const char *const kinds[KIND_COUNT] = {"",       "internal", "server",
+                                              "client", "producer", "consumer"};
+
+static int operations(struct cli *c)
+{
+    struct source s;
+    struct operation *v;
+    struct err e = {0};
+    size_t n;
+    int code = source_open(&s, c);
+    if (code)
+        return close_with(&s, code);
+    struct buf out = buf_init(OUT_MAX);
+    if (source_operations(&s, str_from_c(c->args[0]), &v, &n, &e))
+        return finish_err(&s, &out, &e);
+    struct json_writer w = json_writer_init(&out, 0);
+    bool json = cli_choice(c, "output") == 1;
+    if (json)
+        json_array(&w);
+    for (size_t i = 0; i < n; i++) {
+        if (json) {
+            json_object(&w);
+            JSON_KEY_C(&w, "name");
+            json_str(&w, v[i].name);
+            JSON_KEY_C(&w, "spanKind");
+            json_str(&w, str_from_c(kinds[v[i].kind]));
+            json_object_end(&w);
+        } else {
+            buf_addf(&out, "%-9s ", kinds[v[i].kind]);
+            text_add_cut(&out, v[i].name, 1000, false);
+            buf_add_char(&out, '\n');
+        }
+    }
+    if (json) {
+        json_array_end(&w);
+        buf_add_char(&out, '\n');
+    }
+    if (!n)
+        fprintf(stderr, "no operations of \"%s\"\n", c->args[0]);
+    return finish(&s, &out, n ? CLI_OK : CLI_NOT_FOUND);
+}
+
+const struct cli_command cli_ops = {.name = "ops",
+                                    .args = "SERVICE",
+                                    .args_min = 1,
+                                    .args_max = 1,
+                                    .summary = "List a service's operations with their span kinds",
+                                    .options = list_options,
+                                    .run = operations};
+
+static const struct cli_option deps_options[] = {
+    {"since", "DURATION", "24h", NULL, "Calls of the last so long"},
+    {"output", "FORMAT", "text", "text|json|dot|mermaid", "How to print"},
+    SOURCE_OPTIONS,
+    {0}};
+
+static void quoted(struct buf *out, struct str s)
+{
+    buf_add_char(out, '"');
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == '"' || s.p[i] == '\\')
+            buf_add_char(out, '\\');
+        buf_add_char(out, (unsigned char)s.p[i] < 0x20 ? '?' : s.p[i]);
+    }
+    buf_add_char(out, '"');
+}
+
+static void one_dependency(struct buf *out, struct json_writer *w, unsigned format,
+                           const struct dependency *d)
+{
+    char text[32];
+    switch (format) {
+    case 0:
+        text_add_padded(out, d->parent, 24, false);
+        buf_add_c(out, " -> ");
+        text_add_padded(out, d->child, 24, false);
+        buf_addf(out, " %12s\n", text_count(d->calls, text));
+        break;
+    case 1:
+        json_object(w);
+        JSON_KEY_C(w, "parent");
+        json_str(w, d->parent);
+        JSON_KEY_C(w, "child");
+        json_str(w, d->child);
+        JSON_KEY_C(w, "callCount");
+        json_u64(w, d->calls);
+        json_object_end(w);
+        break;
+    case 2:
+        buf_add_c(out, "  ");
+        quoted(out, d->parent);
+        buf_add_c(out, " -> ");
+        quoted(out, d->child);
+        buf_addf(out, " [label=\"%llu\"];\n", (unsigned long long)d->calls);
+        break;
+    default:
+        buf_add_c(out, "  ");
+        text_add_cut(out, d->parent, 1000, false);
+        buf_addf(out, " -- %llu --> ", (unsigned long long)d->calls);
+        text_add_cut(out, d->child, 1000, false);
+        buf_add_char(out, '\n');
+    }
+}
+
+static int dependencies(struct cli *c)
+{
+    static const char *const before[] = {"", "", "digraph calls {\n", "graph LR\n"};
+    static const char *const after[] = {"", "\n", "}\n", ""};
+    struct source s;
+    struct dependency *v;
+    struct err e = {0};
+    size_t n;
+    uint64_t since, now = os_now_ns(os_posix());
+    int code = source_open(&s, c);
+    if (code)
+        return close_with(&s, code);
+    if (!cli_duration(c, "since", &since))
+        return close_with(&s, CLI_USAGE);
+    struct buf out = buf_init(OUT_MAX);
+    if (source_dependencies(&s, since < now ? now - since : 0, now, &v, &n, &e))
+        return finish_err(&s, &out, &e);
+    unsigned format = cli_choice(c, "output");
+    struct json_writer w = json_writer_init(&out, 0);
+    buf_add_c(&out, before[format]);
+    if (format == 1)
+        json_array(&w);
+    for (size_t i = 0; i < n; i++)
+        one_dependency(&out, &w, format, &v[i]);
+    if (format == 1)
+        json_array_end(&w);
+    buf_add_c(&out, after[format]);
+    return finish(&s, &out, CLI_OK);
+}
+
+const struct cli_command cli_deps = {.name = "deps",
+                                     .args = "",
+                                     .summary = "List which service calls which, and how often",
+                                     .options = deps_options,
+                                     .run = dependencies};

@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Over HTTP the answers are Jaeger's (v1 for names and calls, v3 for traces and summaries), so that
+ * the commands also work against a Jaeger; only export has a route of its own. */
+#include "app/cli/source.h"
+
+#include "base/num.h"
+#include "codec/json.h"
+#include "codec/otlp.h"
+#include "engine/ingest/ingest.h"
+#include "serve/api/export.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ANSWER_MAX (512 * MIB)
+#define TIMEOUT_NS (30 * NS_PER_S)
+#define ARENA_MAX  (4 * GIB)
+
+/* --- opening --- */
+
+static int open_directory(struct source *s, const char *dir)
+{
+    struct store_config k;
+    struct err e = {0};
+    if (access(dir, F_OK) != 0)
+        return cli_fail(s->cli, CLI_NOT_FOUND, "%s: there is no such directory", dir);
+    store_config_defaults(&k, os_posix(), dir);
+    k.retention_ns = 0; /* looking forgets nothing */
+    k.max_disk_bytes = 0;
+    enum errc code = store_open(&s->store, &k, &e);
+    if (code == E_LOCKED)
+        return cli_fail(s->cli, CLI_UNREACHABLE,
+                        "%s is held by a running server; leave --data out and ask it with --url",
+                        dir);
+    if (code)
+        return cli_fail_err(s->cli, &e);
+    s->snap = store_snap(s->store);
+    return CLI_OK;
+}
+
+int source_open(struct source *s, const struct cli *c)
+{
+    struct err e = {0};
+    *s = (struct source){.cli = c, .client.fd = -1, .arena = arena_init(ARENA_MAX)};
+    const char *tenant = cli_value(c, "tenant"), *url = cli_value(c, "url");
+    if (tenant_check(str_from_c(tenant), &s->tenant, &e))
+        return cli_fail(c, CLI_USAGE, "--tenant: %s", err_msg(&e));
+    if (cli_value(c, "data"))
+        return open_directory(s, cli_value(c, "data"));
+    if (tenant)
+        snprintf(s->headers, sizeof s->headers, "x-tenant: %s\r\n", tenant);
+    if (!url)
+        url = getenv("LYMER_URL");
+    if (client_init(&s->client, url && *url ? url : "http://127.0.0.1:16686", TIMEOUT_NS, &e))
+        return cli_fail(c, CLI_USAGE, "%s", err_msg(&e));
+    return CLI_OK;
+}
+
+void source_close(struct source *s)
+{
+    if (s->snap)
+        snap_unref(s->snap);
+    if (s->store)
+        store_close(s->store);
+    client_fini(&s->client);
+    arena_fini(&s->arena);
+}
+
+/* --- HTTP --- */
+
+/* Takes Jaeger's sentence out of an error body, or the body as it is. */
+static void error_sentence(struct str body, char out[160])
+{
+    static const char *const keys[] = {"\"msg\":\"", "\"message\":\""};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        size_t n = strlen(keys[i]);
+        const char *at = body.n ? memmem(body.p, body.n, keys[i], n) : NULL;
+        if (at) {
+            body = str_skip(body, (size_t)(at - body.p) + n);
+            body = str_take(body, str_find(body, '"'));
+            break;
+        }
+    }
+    int n = snprintf(out, 160, "%.*s", STR_ARG(str_take(body, 150)));
+    while (n > 0 && (unsigned char)out[n - 1] <= ' ')
+        out[--n] = 0;
+}
+
+/* The body in s->arena. 404 is E_NOT_FOUND, 503 and the like E_UNAVAILABLE. */
+static enum errc ask(struct source *s, const struct buf *path, struct str *body, struct err *e)
+{
+    struct client_answer a;
+    char said[160];
+    if (path->failed)
+        return fail(e, E_USAGE, "the question is too long");
+    enum errc code = client_call(&s->client, "GET", path->p, s->headers, STR_NONE, ANSWER_MAX, NULL,
+                                 NULL, &a, e);
+    if (!code && a.status / 100 != 2) {
+        error_sentence(buf_str(&a.body), said);
+        code = fail(e,
+                    a.status == 404   ? E_NOT_FOUND
+                    : a.status == 400 ? E_INVALID
+                                      : E_UNAVAILABLE,
+                    a.status == 404 ? "%s" : "%s (HTTP %d)", said, a.status);
+    } else if (!code) {
+        *body = arena_str(&s->arena, buf_str(&a.body));
+        if (!body->p && a.body.n)
+            code = fail(e, E_NO_MEMORY, "the answer is too large");
+    }
+    client_answer_fini(&a);
+    return code;
+}
+
+static struct buf path_of(const char *text)
+{
+    struct buf b = buf_init(64 * KIB);
+    buf_add_c(&b, text);
+    return b;
+}
+
+static void path_add(struct buf *b, const char *name, struct str value)
+{
+    buf_add_char(b, memchr(b->p, '?', b->n) ? '&' : '?');
+    buf_addf(b, "%s=", name);
+    client_add_encoded(b, value);
+}
+
+static enum errc ask_path(struct source *s, struct buf *path, struct str *body, struct err *e)
+{
+    buf_add_char(path, 0);
+    enum errc code = ask(s, path, body, e);
+    buf_fini(path);
+    return code;
+}
+
+/* --- reading answers --- */
+
+static enum errc not_understood(const struct json_reader *r, struct err *e)
+{
+    return fail(e, E_INVALID, "the answer is not what was expected (byte %zu)", json_offset(r));
+}
+
+/* Moves to the value of `key` in the top-level object. */
+static bool find_key(struct json_reader *r, struct str key)
+{
+    if (json_next(r) != JSON_OBJECT)
+        return false;
+    while (json_next(r) == JSON_KEY) {
+        if (str_eq(r->text, key))
+            return true;
+        json_next(r);
+        json_skip(r);
+    }
+    return false;
+}
+
+/* A growing array in the arena. */
+static void *grown(struct arena *a, void *v, size_t n, size_t size)
+{
+    if (n & (n - 1) || (n && n < 16))
+        return v;
+    void *more = arena_calloc(a, n ? n * 2 : 16, size, 16);
+    if (more && n)
+        memcpy(more, v, n * size);
+    return more;
+}
+
+enum errc source_services(struct source *s, struct str **out, size_t *n, struct err *e)
+{
+    struct str body;
+    struct json_reader r;
+    if (s->store)
+        return snap_services(s->snap, s->tenant, &s->arena, out, n);
+    struct buf path = path_of("/api/services");
+    enum errc code = ask_path(s, &path, &body, e);
+    *out = NULL;
+    *n = 0;
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_key(&r, STR("data")))
+        return not_understood(&r, e);
+    if (json_next(&r) != JSON_ARRAY)
+        return r.type == JSON_NULL ? E_OK : not_understood(&r, e);
+    while (json_next(&r) == JSON_STRING) {
+        *out = grown(&s->arena, *out, *n, sizeof **out);
+        if (!*out)
+            return fail(e, E_NO_MEMORY, "too many services");
+        (*out)[(*n)++] = r.text;
+    }
+    return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+}
+
+static enum span_kind kind_from(struct str s)
+{
+    static const char *const names[] = {"", "internal", "server", "client", "producer", "consumer"};
+    for (unsigned i = 1; i < ARRAY_LEN(names); i++)
+        if (str_eq_c(s, names[i]))
+            return (enum span_kind)i;
+    return KIND_UNSPECIFIED;
+}
+
+/* The fields of one object; each() gets the key while r stands on the value. */
+static bool each_field(struct json_reader *r,
+                       void (*each)(void *arg, struct str key, struct json_reader *r), void *arg)
+{
+    while (json_next(r) == JSON_KEY) {
+        struct str key = r->text;
+        json_next(r);
+        each(arg, key, r);
+    }
+    return r->type == JSON_OBJECT_END;
+}
+
+static void operation_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct operation *o = arg;
+    if (str_eq(key, STR("name")))
+        o->name = r->text;
+    else if (str_eq(key, STR("spanKind")))
+        o->kind = kind_from(r->text);
+    else
+        json_skip(r);
+}
+
+enum errc source_operations(struct source *s, struct str service, struct operation **out, size_t *n,
+                            struct err *e)
+{
+    struct str body;
+    struct json_reader r;
+    if (s->store)
+        return snap_operations(s->snap, s->tenant, service, -1, &s->arena, out, n);
+    struct buf path = path_of("/api/operations");
+    path_add(&path, "service", service);
+    enum errc code = ask_path(s, &path, &body, e);
+    *out = NULL;
+    *n = 0;
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_key(&r, STR("data")))
+        return not_understood(&r, e);
+    if (json_next(&r) != JSON_ARRAY)
+        return r.type == JSON_NULL ? E_OK : not_understood(&r, e);
+    while (json_next(&r) == JSON_OBJECT) {
+        *out = grown(&s->arena, *out, *n, sizeof **out);
+        if (!*out)
+            return fail(e, E_NO_MEMORY, "too many operations");
+        if (!each_field(&r, operation_field, &(*out)[(*n)++]))
+            return not_understood(&r, e);
+    }
+    return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+}
+
+static void dependency_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct dependency *d = arg;
+    if (str_eq(key, STR("parent")))
+        d->parent = r->text;
+    else if (str_eq(key, STR("child")))
+        d->child = r->text;
+    else if (!str_eq(key, STR("callCount")) || !num_get_u64(r->text, &d->calls))
+        json_skip(r);
+}
+
+enum errc source_dependencies(struct source *s, uint64_t from_ns, uint64_t to_ns,
+                              struct dependency **out, size_t *n, struct err *e)
+{
+    struct str body;
+    struct json_reader r;
+    char number[NUM_TEXT_MAX];
+    if (s->store)
+        return snap_dependencies(s->snap, s->tenant, from_ns, to_ns, &s->arena, out, n);
+    struct buf path = path_of("/api/dependencies");
+    path_add(&path, "endTs", str_of(number, num_put_u64(number, to_ns / NS_PER_MS)));
+    path_add(&path, "lookback", str_of(number, num_put_u64(number, (to_ns - from_ns) / NS_PER_MS)));
+    enum errc code = ask_path(s, &path, &body, e);
+    *out = NULL;
+    *n = 0;
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_key(&r, STR("data")))
+        return not_understood(&r, e);
+    if (json_next(&r) != JSON_ARRAY)
+        return r.type == JSON_NULL ? E_OK : not_understood(&r, e);
+    while (json_next(&r) == JSON_OBJECT) {
+        *out = grown(&s->arena, *out, *n, sizeof **out);
+        if (!*out)
+            return fail(e, E_NO_MEMORY, "too many dependencies");
+        if (!each_field(&r, dependency_field, &(*out)[(*n)++]))
+            return not_understood(&r, e);
+    }
+    return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+}
+
+/* --- search --- */
+
+static uint64_t u64_of(struct str s)
+{
+    uint64_t v = 0;
+    return num_get_u64(s, &v) ? v : 0;
+}
+
+static void summary_services(struct trace_summary *t, struct json_reader *r, struct arena *a)
+{
+    if (r->type != JSON_ARRAY) {
+        json_skip(r);
+        return;
+    }
+    while (json_next(r) == JSON_OBJECT) {
+        t->services = grown(a, t->services, t->service_count, sizeof *t->services);
+        struct service_summary one = {0};
+        while (json_next(r) == JSON_KEY) {
+            struct str key = r->text;
+            json_next(r);
+            if (str_eq(key, STR("name")))
+                one.name = r->text;
+            else if (str_eq(key, STR("spanCount")))
+                one.span_count = (uint32_t)u64_of(r->text);
+            else if (str_eq(key, STR("errorSpanCount")))
+                one.error_count = (uint32_t)u64_of(r->text);
+            else
+                json_skip(r);
+        }
+        if (!t->services)
+            return;
+        t->services[t->service_count++] = one;
+    }
+}
+
+static void summary_field(struct trace_summary *t, struct str key, struct json_reader *r,
+                          struct arena *a)
+{
+    if (str_eq(key, STR("traceId")))
+        (void)!num_get_hex(r->text, t->trace_id, 16);
+    else if (str_eq(key, STR("rootServiceName")))
+        t->root_service = r->text;
+    else if (str_eq(key, STR("rootOperationName")))
+        t->root_operation = r->text;
+    else if (str_eq(key, STR("minStartTimeUnixNano")))
+        t->min_start_ns = u64_of(r->text);
+    else if (str_eq(key, STR("maxEndTimeUnixNano")))
+        t->max_end_ns = u64_of(r->text);
+    else if (str_eq(key, STR("spanCount")))
+        t->span_count = (uint32_t)u64_of(r->text);
+    else if (str_eq(key, STR("errorSpanCount")))
+        t->error_count = (uint32_t)u64_of(r->text);
+    else if (str_eq(key, STR("orphanSpanCount")))
+        t->orphan_count = (uint32_t)u64_of(r->text);
+    else if (str_eq(key, STR("services")))
+        summary_services(t, r, a);
+    else
+        json_skip(r);
+}
+
+static enum errc read_summaries(struct source *s, struct str body, struct trace_summary **out,
+                                size_t *n, struct err *e)
+{
+    struct json_reader r;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_key(&r, STR("summaries")))
+        return r.type == JSON_OBJECT_END ? E_OK : not_understood(&r, e);
+    if (json_next(&r) != JSON_ARRAY)
+        return not_understood(&r, e);
+    while (json_next(&r) == JSON_OBJECT) {
+        *out = grown(&s->arena, *out, *n, sizeof **out);
+        if (!*out)
+            return fail(e, E_NO_MEMORY, "too many traces");
+        struct trace_summary *t = &(*out)[(*n)++];
+        while (json_next(&r) == JSON_KEY) {
+            struct str key = r.text;
+            json_next(&r);
+            summary_field(t, key, &r, &s->arena);
+        }
+        if (r.type != JSON_OBJECT_END)
+            return not_understood(&r, e);
+    }
+    return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+}
+
+static void path_add_time(struct buf *path, const char *name, uint64_t ns)
+{
+    char text[NUM_TEXT_MAX];
+    path_add(path, name, str_of(text, num_put_rfc3339(text, ns)));
+}
+
+static void path_add_duration(struct buf *path, const char *name, uint64_t ns)
+{
+    char text[NUM_TEXT_MAX];
+    if (ns)
+        path_add(path, name, str_of(text, num_put_duration(text, (int64_t)ns)));
+}
+
+static void path_add_tags(struct buf *path, const struct trace_query *q)
+{
+    if (!q->tag_count)
+        return;
+    struct buf json = buf_init(64 * KIB);
+    struct json_writer w = json_writer_init(&json, 0);
+    json_object(&w);
+    for (uint32_t i = 0; i < q->tag_count; i++) {
+        json_key(&w, q->tags[i].key);
+        json_str(&w, q->tags[i].value);
+    }
+    json_object_end(&w);
+    path_add(path, "query.attributes", buf_str(&json));
+    path->failed |= json.failed;
+    buf_fini(&json);
+}
+
+static enum errc search_http(struct source *s, const struct trace_query *q,
+                             struct trace_summary **out, size_t *n, struct err *e)
+{
+    struct str body;
+    char number[NUM_TEXT_MAX];
+    struct buf path = path_of("/api/v3/trace-summaries");
+    if (q->service.n)
+        path_add(&path, "query.serviceName", q->service);
+    if (q->operation.n)
+        path_add(&path, "query.operationName", q->operation);
+    path_add_time(&path, "query.startTimeMin", q->start_min_ns);
+    path_add_time(&path, "query.startTimeMax", q->start_max_ns);
+    path_add_duration(&path, "query.durationMin", q->duration_min_ns);
+    path_add_duration(&path, "query.durationMax", q->duration_max_ns);
+    path_add(&path, "query.searchDepth", str_of(number, num_put_u64(number, q->limit)));
+    path_add_tags(&path, q);
+    enum errc code = ask_path(s, &path, &body, e);
+    if (code)
+        return code == E_NOT_FOUND ? E_OK : code;
+    return read_summaries(s, body, out, n, e);
+}
+
+static enum errc search_store(struct source *s, const struct trace_query *q,
+                              struct trace_summary **out, size_t *n, struct err *e)
+{
+    static const struct adjust_config adjust = {0};
+    struct trace_hits hits;
+    enum errc code = snap_search(s->snap, q, &s->arena, &hits, e);
+    if (code)
+        return code;
+    *out = ARENA_ARRAY(&s->arena, struct trace_summary, hits.n);
+    for (uint32_t i = 0; i < hits.n && !code && *out; i++) {
+        struct trace *t;
+        code = query_trace(s->snap, s->tenant, hits.v[i].trace_id, false, &adjust, &s->arena, &t,
+                           e);
+        if (!code)
+            code = summarize_trace(t, &s->arena, &(*out)[(*n)++]);
+    }
+    return code;
+}
+
+enum errc source_search(struct source *s, const struct trace_query *q, struct trace_summary **out,
+                        size_t *n, struct err *e)
+{
+    *out = NULL;
+    *n = 0;
+    return s->store ? search_store(s, q, out, n, e) : search_http(s, q, out, n, e);
+}
+
+/* --- one trace --- */
+
+static bool same_id(const void *a, const void *b)
+{
+    return memcmp(a, b, 16) == 0;
+}
+
+/* The trace that most of the first spans belong to: with one trace in it, that one. */
+static const uint8_t *main_trace(const struct batch *b)
+{
+    const uint8_t *best = NULL;
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < b->head->span_count && i < 1000; i++) {
+        uint32_t n = 0;
+        if (best && same_id(b->spans[i].trace_id, best))
+            continue;
+        for (uint32_t j = 0; j < b->head->span_count; j++)
+            n += same_id(b->spans[j].trace_id, b->spans[i].trace_id);
+        if (n > most) {
+            most = n;
+            best = b->spans[i].trace_id;
+        }
+        if (most >= b->head->span_count - most)
+            break;
+    }
+    return best;
+}
+
+/* The batch stays for the life of the process: the trace is made of views into it. */
+enum errc source_decode(struct str bytes, bool json, struct arena *a, struct trace **out,
+                        struct err *e)
+{
+    struct batch_builder builder;
+    struct batch *b = NULL;
+    batch_builder_init(&builder);
+    enum errc code = json ? otlp_decode_traces_json(bytes, &builder, e)
+                          : otlp_decode_traces(bytes, &builder, e);
+    if (!code)
+        code = batch_seal(&builder, STR("cli"), 0, &b, e);
+    batch_builder_fini(&builder);
+    if (code)
+        return code;
+    const uint8_t *id = main_trace(b);
+    if (!id)
+        return fail(e, E_NOT_FOUND, "there are no spans in it");
+    struct span_origin *origins = ARENA_ARRAY(a, struct span_origin, b->head->group_count);
+    struct trace *t = ARENA_NEW(a, struct trace);
+    bool ok = origins && t;
+    if (ok)
+        memcpy(t->id, id, 16);
+    for (uint32_t i = 0; i < b->head->span_count && ok; i++) {
+        if (!same_id(b->spans[i].trace_id, id))
+            continue;
+        struct span *s = span_from_batch(b, &b->spans[i], origins, a);
+        ok = s && trace_add(t, s, a);
+    }
+    if (!ok)
+        return fail(e, E_NO_MEMORY, "the trace is too large");
+    trace_sort(t);
+    *out = t;
+    return E_OK;
+}
+
+enum errc source_trace(struct source *s, const uint8_t id[16], bool raw, struct trace **out,
+                       struct err *e)
+{
+    static const struct adjust_config adjust = {0};
+    struct str body;
+    struct json_reader r;
+    char hex[33];
+    if (s->store)
+        return query_trace(s->snap, s->tenant, id, raw, &adjust, &s->arena, out, e);
+    hex[num_put_hex(hex, id, 16)] = 0;
+    struct buf path = path_of("/api/v3/traces/");
+    buf_addf(&path, "%s%s", hex, raw ? "?rawTraces=true" : "");
+    enum errc code = ask_path(s, &path, &body, e);
+    if (code == E_NOT_FOUND)
+        return fail(e, E_NOT_FOUND, "trace %s is not there", hex);
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_key(&r, STR("result")))
+        return not_understood(&r, e);
+    size_t from = json_offset(&r);
+    json_next(&r);
+    json_skip(&r);
+    if (r.type == JSON_ERROR)
+        return not_understood(&r, e);
+    struct str inner = str_take(str_skip(body, from), json_offset(&r) - from);
+    inner = str_skip(inner, str_find(inner, '{'));
+    return source_decode(inner, true, &s->arena, out, e);
+}
+
+/* --- export --- */
+
+enum errc source_export(struct source *s, const struct trace_query *q, client_sink *line, void *arg,
+                        struct err *e)
+{
+    char number[NUM_TEXT_MAX];
+    struct client_answer a;
+    if (s->store)
+        return export_lines(s->snap, q, line, arg, e);
+    struct buf path = path_of("/api/export");
+    if (q->service.n)
+        path_add(&path, "service", q->service);
+    if (q->operation.n)
+        path_add(&path, "operation", q->operation);
+    path_add(&path, "start", str_of(number, num_put_u64(number, q->start_min_ns)));
+    path_add(&path, "end", str_of(number, num_put_u64(number, q->start_max_ns)));
+    path_add(&path, "minDuration", str_of(number, num_put_u64(number, q->duration_min_ns)));
+    path_add(&path, "maxDuration", str_of(number, num_put_u64(number, q->duration_max_ns)));
+    for (uint32_t i = 0; i < q->tag_count; i++) {
+        struct str tag = arena_printf(&s->arena, "%.*s:%.*s", STR_ARG(q->tags[i].key),
+                                      STR_ARG(q->tags[i].value));
+        path_add(&path, "tag", tag);
+    }
+    buf_add_char(&path, 0);
+    enum errc code = path.failed ? fail(e, E_USAGE, "the question is too long")
+                                 : client_call(&s->client, "GET", path.p, s->headers, STR_NONE, MIB,
+                                               line, arg, &a, e);
+    if (path.failed)
+        return code;
+    if (!code && a.status / 100 != 2)
+        code = fail(e, E_UNAVAILABLE, "the server answers HTTP %d", a.status);
+    client_answer_fini(&a);
+    buf_fini(&path);
+    return code;
+}
+
+/* --- the options of a search --- */
+
+static bool tags_from(struct source *s, struct trace_query *q)
+{
+    struct tag_filter *tags = ARENA_ARRAY(&s->arena, struct tag_filter, QUERY_TAGS_MAX);
+    const char *text;
+    q->tags = tags;
+    for (unsigned at = 0; tags && (text = cli_each(s->cli, "tag", &at));) {
+        struct str all = str_from_c(text);
+        size_t equals = str_find(all, '=');
+        if (equals == all.n || !equals) {
+            cli_fail(s->cli, CLI_USAGE, "--tag: \"%.100s\" is not KEY=VALUE", text);
+            return false;
+        }
+        if (q->tag_count == QUERY_TAGS_MAX) {
+            cli_fail(s->cli, CLI_USAGE, "--tag: more than %u", QUERY_TAGS_MAX);
+            return false;
+        }
+        tags[q->tag_count++] = (struct tag_filter){TAG_ANY, TAG_EQUALS, str_take(all, equals),
+                                                   str_skip(all, equals + 1)};
+    }
+    return tags != NULL;
+}
+
+bool source_query(struct source *s, uint64_t since_default_ns, struct trace_query *q)
+{
+    const struct cli *c = s->cli;
+    uint64_t now = os_now_ns(os_posix()), since = since_default_ns;
+    *q = (struct trace_query){.tenant = s->tenant,
+                              .service = str_from_c(cli_value(c, "service")),
+                              .operation = str_from_c(cli_value(c, "operation")),
+                              .kind = -1};
+    if (cli_value(c, "since") && !cli_duration(c, "since", &since))
+        return false;
+    q->start_min_ns = since && since < now ? now - since : 0;
+    q->start_max_ns = now + 60 * NS_PER_S; /* clocks differ */
+    return (!cli_value(c, "start") || cli_time(c, "start", now, &q->start_min_ns)) &&
+           (!cli_value(c, "end") || cli_time(c, "end", now, &q->start_max_ns)) &&
+           (!cli_value(c, "min") || cli_duration(c, "min", &q->duration_min_ns)) &&
+           (!cli_value(c, "max") || cli_duration(c, "max", &q->duration_max_ns)) && tags_from(s, q);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the asking commands get their answers: a server's query API, or a data directory read
+ * directly. */
+#ifndef LYMER_APP_CLI_SOURCE_H
+#define LYMER_APP_CLI_SOURCE_H
+
+#include "app/cli/cli.h"
+#include "app/client.h"
+#include "engine/query/query.h"
+#include "store/trace/trace_store.h"
+
+/* The options every command with a source has. */
+#define SOURCE_OPTIONS                                                                             \
+    {"url", "URL", NULL, NULL, "Server to ask (default $LYMER_URL, else http://127.0.0.1:16686)"}, \
+        {"data", "DIR", NULL, NULL, "Read this directory instead; no server may hold it"},         \
+    {                                                                                              \
+        "tenant", "NAME", NULL, NULL, "Tenant to ask for"                                          \
+    }
+
+struct source {
+    const struct cli *cli;
+    struct client client;
+    struct store *store; /* NULL: over HTTP */
+    struct snap *snap;
+    struct str tenant;
+    char headers[300];
+    struct arena arena; /* holds the answers */
+};
+
+/* CLI_OK, or the exit code after the sentence was printed. Close it in any case. */
+int source_open(struct source *s, const struct cli *c);
+void source_close(struct source *s);
+
+MUST_CHECK enum errc source_services(struct source *s, struct str **out, size_t *n, struct err *e);
+MUST_CHECK enum errc source_operations(struct source *s, struct str service, struct operation **out,
+                                       size_t *n, struct err *e);
+MUST_CHECK enum errc source_dependencies(struct source *s, uint64_t from_ns, uint64_t to_ns,
+                                         struct dependency **out, size_t *n, struct err *e);
+/* Newest first. */
+MUST_CHECK enum errc source_search(struct source *s, const struct trace_query *q,
+                                   struct trace_summary **out, size_t *n, struct err *e);
+MUST_CHECK enum errc source_trace(struct source *s, const uint8_t id[16], bool raw,
+                                  struct trace **out, struct err *e);
+/* Each trace with a matching span as a line of OTLP/JSON with its '\n', oldest first. */
+MUST_CHECK enum errc source_export(struct source *s, const struct trace_query *q, client_sink *line,
+                                   void *arg, struct err *e);
+
+/* A TracesData of JSON or protobuf in the read model; of several traces the one with most spans. */
+MUST_CHECK enum errc source_decode(struct str bytes, bool json, struct arena *a, struct trace **out,
+                                   struct err *e);
+
+/* The options of a search, and what they mean. False after the sentence was printed. */
+#define QUERY_OPTIONS                                                                \
+    {"service", "NAME", NULL, NULL, "Service of a span"},                            \
+        {"operation", "NAME", NULL, NULL, "Name of that span"},                      \
+        {"tag", "KEY=VALUE", NULL, NULL, "Attribute of that span; may be repeated"}, \
+        {"min", "DURATION", NULL, NULL, "It took at least so long"},                 \
+        {"max", "DURATION", NULL, NULL, "It took at most so long"},                  \
+        {"since", "DURATION", NULL, NULL, "It started so long ago at most"},         \
+        {"start", "TIME", NULL, NULL,                                                \
+         "It started then or later (RFC 3339, or 1h for an hour ago)"},              \
+    {                                                                                \
+        "end", "TIME", NULL, NULL, "It started then or before"                       \
+    }
+MUST_CHECK bool source_query(struct source *s, uint64_t since_default_ns, struct trace_query *q);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A trace as a waterfall in text. */
+#ifndef LYMER_APP_CLI_WATERFALL_H
+#define LYMER_APP_CLI_WATERFALL_H
+
+#include "base/buf.h"
+#include "model/trace.h"
+
+struct waterfall_style {
+    unsigned width; /* cells, at least 40 */
+    bool ascii, color;
+    uint32_t rows; /* at most so many; what is hidden is counted in a row of its own. 0: all */
+};
+
+/* a is scratch. False when the arena is exhausted. */
+MUST_CHECK bool waterfall_write(const struct trace *t, const struct waterfall_style *style,
+                                struct arena *a, struct buf *out);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/api/export.h"
+
+#include "base/num.h"
+#include "codec/otlp.h"
+#include "engine/ingest/ingest.h"
+#include "engine/query/query.h"
+#include "serve/api/jaeger.h"
+#include "store/trace/match.h"
+
+#define LINE_MAX_BYTES (1 * GIB)
+
+struct exporter {
+    struct snap *snap;
+    const struct trace_query *query;
+    bool (*line)(void *arg, struct str line);
+    void *arg;
+    struct arena arena;
+    struct buf text;
+    enum errc code;
+    struct err *e;
+};
+
+static bool asks_more_than_time(const struct trace_query *q)
+{
+    return q->service.n || q->operation.n || q->tag_count || q->duration_min_ns ||
+           q->duration_max_ns || q->kind >= 0;
+}
+
+static bool matches(const struct trace_query *q, const struct trace *t)
+{
+    if (!asks_more_than_time(q))
+        return true; /* the walk has looked at the time */
+    for (uint32_t i = 0; i < t->span_count; i++)
+        if (match_span(q, t->spans[i]))
+            return true;
+    return false;
+}
+
+static bool one_trace(void *arg, const uint8_t id[16])
+{
+    struct exporter *x = arg;
+    struct trace *t;
+    arena_reset(&x->arena);
+    x->code = snap_trace(x->snap, x->query->tenant, id, &x->arena, &t, x->e);
+    if (x->code == E_NOT_FOUND) { /* retention was faster */
+        x->code = E_OK;
+        return true;
+    }
+    if (x->code || !matches(x->query, t))
+        return x->code == E_OK;
+    buf_reset(&x->text);
+    otlp_encode_traces_json(t->spans, t->span_count, &x->text);
+    buf_add_char(&x->text, '\n');
+    if (x->text.failed)
+        x->code = fail(x->e, E_TOO_BIG, "a trace is larger than %zu bytes", LINE_MAX_BYTES);
+    else if (!x->line(x->arg, buf_str(&x->text)))
+        x->code = fail(x->e, E_CANCELLED, "the reader went away");
+    return x->code == E_OK;
+}
+
+enum errc export_lines(struct snap *s, const struct trace_query *q,
+                       bool (*line)(void *arg, struct str line), void *arg, struct err *e)
+{
+    struct exporter x = {.snap = s, .query = q, .line = line, .arg = arg, .e = e};
+    x.arena = arena_init(QUERY_ARENA_MAX);
+    x.text = buf_init(LINE_MAX_BYTES);
+    enum errc code = snap_each_trace(s, q->tenant, q->start_min_ns, q->start_max_ns, one_trace, &x,
+                                     e);
+    arena_fini(&x.arena);
+    buf_fini(&x.text);
+    return x.code ? x.code : code;
+}
+
+/* --- the route --- */
+
+static bool number(struct http_req *r, struct str name, uint64_t *v)
+{
+    struct str text;
+    size_t at = 0;
+    return !http_param(r, name, &at, &text) || !text.n || num_get_u64(text, v);
+}
+
+static bool parameters(struct http_req *r, struct trace_query *q, struct tag_filter *tags)
+{
+    struct str text;
+    size_t at = 0;
+    *q = (struct trace_query){.kind = -1, .start_max_ns = UINT64_MAX, .tags = tags};
+    (void)http_param(r, STR("service"), &at, &q->service);
+    at = 0;
+    (void)http_param(r, STR("operation"), &at, &q->operation);
+    for (at = 0; http_param(r, STR("tag"), &at, &text);) {
+        size_t colon = str_find(text, ':');
+        if (colon == text.n || q->tag_count == QUERY_TAGS_MAX)
+            return false;
+        tags[q->tag_count++] = (struct tag_filter){TAG_ANY, TAG_EQUALS, str_take(text, colon),
+                                                   str_skip(text, colon + 1)};
+    }
+    return number(r, STR("start"), &q->start_min_ns) && number(r, STR("end"), &q->start_max_ns) &&
+           number(r, STR("minDuration"), &q->duration_min_ns) &&
+           number(r, STR("maxDuration"), &q->duration_max_ns);
+}
+
+static bool to_client(void *arg, struct str line)
+{
+    return http_write(arg, line);
+}
+
+static void export(struct http_req *r)
+{
+    const struct jaeger_api *api = r->arg;
+    struct tag_filter tags[QUERY_TAGS_MAX];
+    struct trace_query q;
+    struct err e = {0};
+    if (!parameters(r, &q, tags)) {
+        http_reply_text(r, 400,
+                        "malformed parameter: times and durations are nanoseconds, a tag is "
+                        "key:value");
+        return;
+    }
+    struct str tenant = http_header(r, STR("x-tenant"));
+    if (!tenant.n)
+        tenant = http_header(r, STR("x-scope-orgid"));
+    if (tenant_check(tenant, &q.tenant, &e)) {
+        http_reply_text(r, 400, "%s", err_msg(&e));
+        return;
+    }
+    http_start(r, 200, "application/x-ndjson");
+    struct snap *s = store_snap(api->store);
+    enum errc code = export_lines(s, &q, to_client, r, &e);
+    snap_unref(s);
+    http_end(r, code == E_OK);
+}
+
+const struct http_route export_routes[] = {{"GET", "/api/export", export, HTTP_ON_POOL}};
+const size_t export_route_count = ARRAY_LEN(export_routes);
