@@ -265,7 +265,7 @@ const trace = async id => {
       h('div', { class: 'label' }, s.children.length ? h('button', { class: 'fold', 'aria-label': 'Fold', onclick: e => { e.stopPropagation(); fold(s); } }, folded.has(s) ? '▶' : '▼') : h('span', { class: 'fold' }),
         isError(s) ? h('span', { class: 'bad', title: 'error' }, '!') : null, h('b', {}, service), h('span', { class: 'soft' }, clip(s.operationName, 200))),
       h('div', { class: 'lane' }, h('i', { style: { left: `${left}%`, width: `${width}%` } }),
-        h('em', { style: left + width < 80 ? { left: `${left + width}%` } : left > 20 ? { right: `${100 - left}%` } : { left: `${left}%` } }, duration(s.duration))));
+        h('em', { class: left + width >= 80 && left <= 20 ? 'in' : null, style: left + width < 80 ? { left: `${left + width}%` } : left > 20 ? { right: `${100 - left}%` } : { left: `${left}%` } }, duration(s.duration))));
   };
   const draw = () => {
     const from = Math.max(0, Math.floor(rows.scrollTop / ROW) - 10), to = Math.min(shown.length, from + Math.ceil(rows.clientHeight / ROW) + 20);
