@@ -236,10 +236,10 @@ static int wait_ms(struct loop *l)
     return ms > 60000 ? 60000 : (int)ms;
 }
 
-static void wait_events(struct loop *l)
+static void take_events(struct loop *l, int timeout_ms)
 {
     struct epoll_event events[EVENTS_MAX];
-    int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms(l));
+    int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, timeout_ms);
     ensure(n >= 0 || errno == EINTR);
     l->now_ns = mono_ns();
     for (int i = 0; i < n; i++) {
@@ -263,6 +263,13 @@ static void end_turn(struct loop *l)
     run_messages(l); /* what the end of the turn posted to its own loop */
 }
 
+void loop_poll(struct loop *l)
+{
+    ensure(!atomic_load(&l->owner));
+    take_events(l, 0);
+    end_turn(l);
+}
+
 void loop_settle(struct loop *l)
 {
     ensure(!atomic_load(&l->owner));
@@ -274,7 +281,7 @@ void loop_run(struct loop *l)
     atomic_store(&l->owner, (uint64_t)pthread_self() + 1);
     end_turn(l); /* what was posted or written before the loop ran */
     while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
-        wait_events(l);
+        take_events(l, wait_ms(l));
         end_turn(l);
     }
     atomic_store(&l->owner, 0);

@@ -21,7 +21,9 @@ void loop_free(struct loop *l);
 /* Until loop_stop. */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
-/* Runs the messages posted so far, on the caller's thread; only while the loop does not run. */
+/* On the caller's thread, only while the loop does not run: one turn that does not wait, and the
+ * end of a turn only (messages posted so far, no new events). */
+void loop_poll(struct loop *l);
 void loop_settle(struct loop *l);
 /* Monotonic time at the start of this turn. */
 uint64_t loop_now_ns(const struct loop *l);

@@ -70,6 +70,10 @@ struct http_server {
     _Atomic(bool) draining;
 };
 
+/* A connection of a door, on the loop's thread. Takes fd. */
+void server_accept(struct http_server *s, struct loop *l, const struct http_door *door, int fd,
+                   struct str peer);
+
 /* --- connections, for the engines --- */
 
 /* Writes and counts the connection as busy until drained. False: past the cap, close. */

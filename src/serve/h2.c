@@ -348,7 +348,8 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 {
     struct h2 *c = arg;
     (void)session;
-    (void)hd;
+    if (hd->type > NGHTTP2_CONTINUATION)
+        pay(c, 1);       /* extensions are skipped and never reported as received */
     c->in_block = false; /* also when the block before was refused and so never reported whole */
     return 0;
 }
@@ -515,6 +516,9 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     struct h2 *c = arg;
     if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR)
         pay(c, RESET_TOKENS);
+    if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR &&
+        !c->fatal)
+        stat_add(STAT_CONNS_CLOSED_PROTOCOL, 1); /* nghttp2 ends the connection by itself */
     bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
                (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS);
     struct h2_stream *hs = end ? stream_find(c, frame->hd.stream_id) : NULL;

@@ -244,10 +244,9 @@ static struct server_loop *home_of(struct http_server *s, struct loop *l)
     return &s->homes[i];
 }
 
-static void accepted(void *arg, struct loop *l, int fd, struct str peer)
+void server_accept(struct http_server *s, struct loop *l, const struct http_door *door, int fd,
+                   struct str peer)
 {
-    const struct server_door *sd = arg;
-    struct http_server *s = sd->server;
     struct server_loop *home = home_of(s, l);
     if (atomic_fetch_add(&s->conns, 1) >= s->limits.conns_max) {
         atomic_fetch_sub(&s->conns, 1);
@@ -261,7 +260,7 @@ static void accepted(void *arg, struct loop *l, int fd, struct str peer)
     struct hconn *h = xcalloc(1, sizeof *h + peer.n);
     h->ops = &sniff_ops;
     h->home = home;
-    h->door = sd->door;
+    h->door = door;
     h->timer.fn = hconn_timer;
     h->peer_len = (uint8_t)peer.n;
     memcpy(h->peer, peer.p, peer.n);
@@ -272,6 +271,12 @@ static void accepted(void *arg, struct loop *l, int fd, struct str peer)
     h->conn = conn_new(home->loop, fd, &on_conn, h, SNIFF_IN_MAX, OUT_MAX);
     uint64_t first = min_u64(s->limits.idle_timeout_ns, s->limits.header_timeout_ns);
     hconn_arm(h, loop_now_ns(home->loop) + first);
+}
+
+static void accepted(void *arg, struct loop *l, int fd, struct str peer)
+{
+    const struct server_door *sd = arg;
+    server_accept(sd->server, l, sd->door, fd, peer);
 }
 
 static void close_listeners(struct server_loop *home)
