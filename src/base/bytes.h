@@ -70,23 +70,33 @@ static inline void store_u64be(void *p, uint64_t v)
     store_u64le(p, __builtin_bswap64(v));
 }
 
-/* How many bytes the _wide functions may touch behind the first, whatever n is. */
+/* The _wide functions may touch that many bytes behind the last of the n they are asked for. */
 #define BYTES_WIDE 32u
 
-/* memcmp(a, b, n) == 0 without a branch on small lengths. */
+#ifdef __SSE2__
+/* A bit set for each of 32 bytes that is equal. */
+static inline uint64_t bytes_same32(const void *a, const void *b)
+{
+    const __m128i *x = a, *y = b;
+    __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
+    __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
+    return (uint64_t)(uint32_t)_mm_movemask_epi8(low) | (uint64_t)(uint32_t)_mm_movemask_epi8(high)
+                                                            << 16;
+}
+#endif
+
+/* memcmp(a, b, n) == 0 in steps of 32 bytes, without a branch on small lengths. */
 static inline bool bytes_eq_wide(const void *a, const void *b, size_t n)
 {
 #ifdef __SSE2__
-    if (LIKELY(n <= BYTES_WIDE)) {
-        const __m128i *x = a, *y = b;
-        __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
-        __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
-        uint64_t same = (uint64_t)(uint32_t)_mm_movemask_epi8(low) |
-                        (uint64_t)(uint32_t)_mm_movemask_epi8(high) << 16;
-        return (~same & ((UINT64_C(1) << n) - 1)) == 0;
-    }
-#endif
+    const char *p = a, *q = b;
+    for (; UNLIKELY(n > BYTES_WIDE); p += BYTES_WIDE, q += BYTES_WIDE, n -= BYTES_WIDE)
+        if (bytes_same32(p, q) != UINT32_MAX)
+            return false;
+    return (~bytes_same32(p, q) & ((UINT64_C(1) << n) - 1)) == 0;
+#else
     return memcmp(a, b, n) == 0;
+#endif
 }
 
 /* memcpy(to, from, n), which may also write what is behind. */

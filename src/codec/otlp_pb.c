@@ -63,7 +63,9 @@ static enum otlp_step attribute_any(struct pb_walk *w, struct str message)
     return OTLP_DONE;
 }
 
-/* A length of one or two bytes; a value no length can have when it is longer. */
+#define LEN_LONG (SIZE_MAX / 2) /* neither a length nor a small negative difference of pointers */
+
+/* A length of one or two bytes, LEN_LONG when it takes more. May step past the end of a message. */
 static inline const uint8_t *short_len(const uint8_t *p, size_t *n)
 {
     size_t low = p[0];
@@ -71,7 +73,7 @@ static inline const uint8_t *short_len(const uint8_t *p, size_t *n)
         *n = low;
         return p + 1;
     }
-    *n = p[1] < 0x80 ? (low & 0x7f) | (size_t)p[1] << 7 : SIZE_MAX;
+    *n = p[1] < 0x80 ? (low & 0x7f) | (size_t)p[1] << 7 : LEN_LONG;
     return p + 2;
 }
 
@@ -86,7 +88,7 @@ static inline enum otlp_step attribute(struct pb_walk *w, struct str message)
         return attribute_any(w, message);
     struct str key = str_of(p + 2, p[1]);
     p += 2 + key.n;
-    if (UNLIKELY(p > w->wide_end || p[0] != PB_TAG(2, PB_LEN)))
+    if (UNLIKELY(end > w->wide_end || p[0] != PB_TAG(2, PB_LEN)))
         return attribute_any(w, message);
     p = short_len(p + 1, &n);
     if (UNLIKELY(n != (size_t)(end - p)))
@@ -206,7 +208,7 @@ static inline const uint8_t *short_field(const uint8_t *p, const uint8_t *end, s
         break;
     case PB_VARINT:
         f->num = *p;
-        n = *p < 0x80 ? 1 : SIZE_MAX;
+        n = *p < 0x80 ? 1 : LEN_LONG;
         break;
     case PB_I64:
         f->num = load_u64le(p);

@@ -452,6 +452,15 @@ def damaged():
             emit(f"{name} below {outer}", inner, error="INVALID")
 
 
+    # a value's length that goes on in the byte behind its message
+    span = field(1 << 3 | 2, TRACE_ID) + field(9 << 3 | 2, bytes.fromhex("0a016b12020aff")) + varint(16 << 3 | 5) + \
+        b"\xff\xff\xff\xff" + field(5 << 3 | 2, b"n" * 100)
+    emit("length across the end", field(10, field(18, field(18, span))), error="INVALID")
+    span = field(1 << 3 | 2, TRACE_ID) + field(9 << 3 | 2, bytes.fromhex("0a046b6b6b6b12ff")) + varint(16 << 3 | 5) + \
+        b"\xff\xff\xff\xff" + field(5 << 3 | 2, b"n" * 100)
+    emit("value length across the end", field(10, field(18, field(18, span))), error="INVALID")
+
+
 def only_json():
     def case(name, text, expect=None, error=None, rejected=None):
         emit(name, json_in=text, expect=expect if expect or error else Request(), error=error, rejected=rejected)

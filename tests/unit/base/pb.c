@@ -3,6 +3,8 @@
 
 #include "base/pb.h"
 
+#include <stdlib.h>
+
 TEST(pb_fields_of_every_wire_type)
 {
     struct buf out = buf_init(MIB);
@@ -38,6 +40,7 @@ TEST(pb_open_and_close_fit_any_length)
             pb_close(&out, mark, guess);
             pb_put_bytes(&want, PB_TAG(1, PB_LEN), content);
             CHECK_STR(buf_str(&out), buf_str(&want));
+            free((void *)(uintptr_t)content.p);
             buf_fini(&out);
             buf_fini(&want);
         }
