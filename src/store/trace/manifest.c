@@ -85,7 +85,7 @@ static void read_records(struct str file, struct loaded *l, manifest_apply *appl
             report->damaged_edits += bad_from != 0;
             report->edits++;
             bad_from = 0;
-            l->end = min_size(at + record_bytes(h.len), file.n);
+            l->end = at + record_bytes(h.len); /* past the file when its padding was cut off */
         } else if (!bad_from) {
             bad_from = at;
         }

@@ -28,9 +28,8 @@ static unsigned crash_runs(unsigned usual)
 
 static _Noreturn void run_failed(const struct run *r, const char *what)
 {
-    test_fail(__FILE__, __LINE__, "store seed %llu, sync %d: %s (%lld searches for parents cut)",
-              (unsigned long long)r->seed, r->config.sync, what,
-              (long long)stat_get(STAT_PARENT_SEARCHES_CUT));
+    test_fail(__FILE__, __LINE__, "LYMER_STORE_SEED=%llu, sync %d: %s", (unsigned long long)r->seed,
+              r->config.sync, what);
 }
 
 static void run_open(struct run *r)
@@ -43,6 +42,7 @@ static void run_open(struct run *r)
 static void run_begin(struct run *r, uint64_t seed, enum sync_policy sync)
 {
     log_setup((enum log_level)(LOG_ERROR + 1), LOG_TEXT);
+    stat_set(STAT_PARENT_SEARCHES_CUT, 0);
     *r = (struct run){.seed = seed};
     r->os = os_sim_new(seed);
     r->w = world_new(seed, os_now_ns(r->os));

@@ -2,6 +2,7 @@
 #include "tests/unit/store/world.h"
 
 #include "base/hash.h"
+#include "base/stats.h"
 #include "tests/harness.h"
 
 #include <stdio.h>
@@ -332,7 +333,8 @@ const char *world_compare(struct world *w, struct store *s, bool after_crash)
         k.bad = check_batches(w, after_crash);
     for (uint32_t t = 0; !k.bad && t < TENANTS; t++) {
         k.bad = check_names(w, k.snap, t, &a);
-        if (!k.bad)
+        /* With hundreds of blocks the search for parents has a limit, which is counted. */
+        if (!k.bad && !stat_get(STAT_PARENT_SEARCHES_CUT))
             k.bad = check_deps(w, k.snap, t, &a);
     }
     arena_fini(&a);
