@@ -519,6 +519,8 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR &&
         !c->fatal)
         stat_add(STAT_CONNS_CLOSED_PROTOCOL, 1); /* nghttp2 ends the connection by itself */
+    if (frame->hd.type == NGHTTP2_GOAWAY && c->drain && !c->drain_final)
+        nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, NULL); /* its answer: the notice was seen */
     bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
                (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS);
     struct h2_stream *hs = end ? stream_find(c, frame->hd.stream_id) : NULL;
@@ -656,7 +658,6 @@ static void h2_drain(struct hconn *h)
     c->drain = true;
     c->drain_ns = h2_now(c) + DRAIN_NOTICE_NS;
     nghttp2_submit_shutdown_notice(c->session);
-    nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL);
     hconn_arm(h, c->drain_ns);
     for (struct h2_stream *hs = c->streams, *next; hs; hs = next) {
         next = hs->next;
