@@ -68,8 +68,11 @@ void part_unref(struct part *p)
 struct version *version_copy(const struct version *v, size_t more)
 {
     struct version *c = xmalloc(sizeof *c);
-    *c = *v;
     atomic_init(&c->refs, 1);
+    c->mem_n = v->mem_n;
+    c->part_n = v->part_n;
+    c->recent_n = v->recent_n;
+    c->recent_memtable = v->recent_memtable;
     c->mem = xmalloc((v->mem_n + 1) * sizeof(struct memtable *));
     c->parts = xmalloc((v->part_n + more + 1) * sizeof(struct part *));
     for (size_t i = 0; i < v->mem_n; i++)
@@ -77,9 +80,9 @@ struct version *version_copy(const struct version *v, size_t more)
     for (size_t i = 0; i < v->part_n; i++)
         c->parts[i] = part_ref(v->parts[i]);
     for (size_t i = 0; i < v->recent_n; i++)
-        span_index_ref(v->recent[i]);
-    deps_ref(c->deps);
-    orphans_ref(c->orphans);
+        c->recent[i] = span_index_ref(v->recent[i]);
+    c->deps = deps_ref(v->deps);
+    c->orphans = orphans_ref(v->orphans);
     return c;
 }
 
