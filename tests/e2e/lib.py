@@ -145,9 +145,9 @@ def request(method, url, body=None, headers=None, timeout=30):
     r = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
     try:
         with urllib.request.urlopen(r, timeout=timeout) as answer:
-            return answer.status, answer.read(), dict(answer.headers)
+            return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as e:
-        return e.code, e.read(), dict(e.headers)
+        return e.code, e.read(), e.headers
 
 
 def get(url, params=None, raw=False, headers=None):

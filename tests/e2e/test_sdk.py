@@ -52,7 +52,7 @@ def expected_span(sdk, s):
     out = {"traceID": s["traceId"], "spanID": s["spanId"], "operationName": s["name"], "references": references,
            "startTime": ns(s["start"]) // 1000, "duration": (ns(s["end"]) - ns(s["start"])) // 1000,
            "tags": sorted(tags, key=lambda t: t["key"]), "logs": logs, "processID": "p1"}
-    if s["flags"]:
+    if s["flags"] and sdk == "node":  # Python's exporter leaves the W3C bits of Span.flags at zero
         out["flags"] = s["flags"]
     return out
 
@@ -68,7 +68,11 @@ def compare(server, sdk, sent):
     equal(sorted(by_id), sorted(s["spanId"] for s in sent), "span ids")
     for s in sent:
         got = dict(by_id[s["spanId"]])
-        got.pop("warnings")
+        orphan = f"parent span ID={s['parentSpanId']} is not in the trace; skipping clock skew adjustment"
+        skew = "clock skew adjustment disabled; not applying calculated delta of "  # the SDK's clock, not ours
+        warnings = [w for w in got.pop("warnings") or [] if not w.startswith(skew)]
+        equal(warnings, [] if s["parentSpanId"] in by_id else [orphan], f"{s['name']}: warnings")
+        got["tags"] = sorted(got["tags"], key=lambda t: t["key"])  # Jaeger's generations differ in the order
         want = expected_span(sdk, s)
         got.pop("parentSpanID", None)
         equal(sorted(got), sorted(want), f"{s['name']}: fields")

@@ -259,7 +259,7 @@ const trace = async id => {
   const fold = s => { folded.has(s) ? folded.delete(s) : folded.add(s); lay(); };
   const line = (s, i) => {
     const service = t.processes[s.processID].serviceName, left = 100 * (s.startTime - start) / total, width = 100 * s.duration / total;
-    return h('div', { class: 'span', role: 'treeitem', 'aria-level': s.depth + 1, 'aria-selected': s === picked, 'data-span': s.spanID,
+    return h('div', { class: 'span', role: 'treeitem', 'aria-level': s.depth + 1, 'aria-selected': String(s === picked), 'data-span': s.spanID,
       title: `${service}: ${clip(s.operationName, 200)} ${duration(s.duration)}`,
       style: { top: `${i * ROW}px`, '--c': colour(service), '--d': s.depth }, onclick: () => pick(s === picked ? null : s) },
       h('div', { class: 'label' }, s.children.length ? h('button', { class: 'fold', 'aria-label': 'Fold', onclick: e => { e.stopPropagation(); fold(s); } }, folded.has(s) ? '▶' : '▼') : h('span', { class: 'fold' }),
