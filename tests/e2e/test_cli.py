@@ -80,7 +80,7 @@ def export_and_import_lose_nothing():
         one.stop()
         from_disk = lymer("export", "--data", one.data).stdout
         equal(sorted(from_disk.splitlines()) == sorted(first.splitlines()), True, "export of the directory is the export")
-        equal(run(LYMER, "export", "--data", two.data, ok=False).returncode, 2, "a directory in use")
+        equal(run(LYMER, "export", "--data", two.data, ok=False).returncode, 4, "a directory in use")
 
 
 @scenario
@@ -104,7 +104,7 @@ def same_seed_same_bytes():
 def verify_and_doctor():
     with Server() as server:
         load(server, "--traces", "40")
-        done = run(LYMER, "doctor", "--url", server.url(), ok=False)
+        done = run(LYMER, "doctor", "--port-offset", str(server.offset), "--data", server.data, ok=False)
         equal(done.returncode, 0, "doctor on a healthy server: " + done.stdout.decode() + done.stderr.decode())
         server.stop()
         check("ok" in out("verify", server.data), "verify")
