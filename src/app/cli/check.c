@@ -347,7 +347,7 @@ const struct cli_command cli_doctor = {
     .args = "",
     .summary = "Find out why no traces are seen: ports, a span's way, directory, refusals",
     .details = "Sends one span of the service lymer-doctor and reads it back. Exit code 1 when "
-               "something is wrong,\n4 when no server answers.",
+               "something is wrong, 4 when no server answers.",
     .options = doctor_options,
     .run = doctor,
 };

@@ -47,10 +47,12 @@ static bool has_config(const struct cli_command *cmd)
 
 void cli_help(const struct cli_command *cmd, unsigned width, struct buf *out)
 {
-    buf_addf(out, "lymer %s%s%s%s: %s\n", cmd->name, " [OPTIONS]", *cmd->args ? " " : "", cmd->args,
-             cmd->summary);
-    if (cmd->details)
-        buf_addf(out, "\n%s\n", cmd->details);
+    buf_addf(out, "lymer %s [OPTIONS]%s%s\n\n", cmd->name, *cmd->args ? " " : "", cmd->args);
+    add_wrapped(out, cmd->summary, 0, 2, width);
+    if (cmd->details) {
+        buf_add_char(out, '\n');
+        add_wrapped(out, cmd->details, 0, 2, width);
+    }
     buf_add_c(out, "\nOptions:\n");
     if (has_config(cmd))
         config_write_help(out, width);

@@ -109,7 +109,7 @@ const struct cli_command cli_load = {
     .summary = "Send generated traces and count what the server took",
     .details =
         "Ends with one line of JSON on standard output. Answers that ask for a retry are "
-        "retried;\na lost connection is opened again and what was not answered is sent again.",
+        "retried; a lost connection is opened again and what was not answered is sent again.",
     .options = options,
     .run = run,
 };

@@ -174,7 +174,7 @@ const struct cli_command cli_search = {
     .args = "",
     .summary = "List traces, newest first",
     .details = "A trace is listed when one of its spans satisfies everything asked. Without times: "
-               "the last 48 hours.\nExit code 3 when there is none.",
+               "the last 48 hours. Exit code 3 when there is none.",
     .options = search_options,
     .run = search,
 };

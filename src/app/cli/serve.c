@@ -25,7 +25,7 @@ const struct cli_command cli_serve = {
     .args = "",
     .summary = "Run the server in the foreground",
     .details = "SIGTERM and SIGINT stop it cleanly, SIGHUP reads the settings again. Each setting "
-               "can also\nbe a variable (--max-disk is LYMER_MAX_DISK) or a line of the --config "
+               "can also be a variable (--max-disk is LYMER_MAX_DISK) or a line of the --config "
                "file; docs/config.md.",
     .run = serve,
 };
@@ -147,7 +147,7 @@ const struct cli_command cli_completion_command = {
     .args_max = 1,
     .summary = "Print completion for a shell",
     .details =
-        "bash: source <(lymer completion bash)   zsh: likewise   fish: lymer completion fish | "
+        "For bash and zsh: source <(lymer completion bash) or zsh. For fish: lymer completion fish | "
         "source",
     .options = no_options,
     .run = print_completion,

@@ -191,7 +191,8 @@ static bool tree_build(struct tree *w, const struct trace *t, struct arena *a)
 /* Is the line hidden, and is it the first hidden one of its parent, which gets the row? */
 static bool hidden(const struct view *v, const struct line *l, bool *row)
 {
-    *row = l->ordinal == v->children_max || (l->depth == v->depth_max && l->ordinal == 0);
+    *row = l->depth < v->depth_max ? l->ordinal == v->children_max
+                                   : l->depth == v->depth_max && l->ordinal == 0;
     return l->ordinal >= v->children_max || l->depth >= v->depth_max;
 }
 
@@ -441,7 +442,7 @@ static void head(const struct view *v, struct arena *a)
     size_t n = num_put_rfc3339(when, w->min_ns / 1000000 * 1000000);
     buf_addf(v->out, "%s%s%s  ", paint(v, "\033[1m"), id, paint(v, "\033[0m"));
     service_color(v, service_of(root));
-    text_add_cut(v->out, service_of(root), v->style->width - 50, v->style->ascii);
+    text_add_cut(v->out, service_of(root), v->style->width - 34, v->style->ascii);
     buf_addf(v->out, "%s\n%s", paint(v, "\033[0m"), paint(v, "\033[1m"));
     text_add_cut(v->out, root->name, v->style->width, v->style->ascii);
     buf_addf(v->out, "%s\n%.*s%s%s%s%s %s%s%s %s", paint(v, "\033[0m"), (int)n, when, dot,

@@ -115,7 +115,7 @@ static uint64_t self_ns(struct spans *s, const struct op *op)
     return long_tailed(s, op->self_us * NS_PER_US) + (rnd(s) & 1023);
 }
 
-void spans_trace_id(uint64_t seed, uint64_t n, uint8_t id[16])
+static void trace_id_of(uint64_t seed, uint64_t n, uint8_t id[16])
 {
     store_u64le(id, hash_u64(n, seed));
     store_u64le(id + 8, hash_u64(n ^ HASH_K2, seed) | 1);
@@ -607,7 +607,7 @@ uint32_t spans_trace(struct spans *s, uint64_t n)
     const struct spans_config *c = &s->config;
     s->number = n;
     s->made = 0;
-    spans_trace_id(c->seed, n, s->trace_id);
+    trace_id_of(c->seed, n, s->trace_id);
     s->salt = hash_u64(n, c->seed ^ HASH_K0);
     s->rnd = s->salt;
     meet_visitor(s);
@@ -639,6 +639,7 @@ struct spans *spans_new(const struct spans_config *c, spans_request *out, void *
     struct spans *s = xcalloc(1, sizeof *s);
     bool shop = c->profile == SPANS_SHOP;
     *s = (struct spans){.config = *c, .out = out, .arg = arg};
+    s->config.seed += c->profile * HASH_K0; /* other traces for another profile */
     if (!s->config.batch_spans)
         s->config.batch_spans = SPANS_BATCH;
     if (!s->config.trace_spans)

@@ -43,7 +43,4 @@ uint32_t spans_trace(struct spans *s, uint64_t n);
 /* Sends what is left, at the end. */
 void spans_flush(struct spans *s);
 
-/* The id of trace number n. */
-void spans_trace_id(uint64_t seed, uint64_t n, uint8_t id[16]);
-
 #endif
