@@ -331,8 +331,7 @@ static bool span_eq(const struct span *a, const struct span *b)
     return true;
 }
 
-/* Of what span_eq compares, enough to tell honest spans apart: an event's and a link's attributes
- * only join in through their count. */
+/* Of what span_eq compares, enough to tell honest spans apart. */
 static uint64_t span_hash(const struct span *s, uint64_t seed)
 {
     uint64_t h = hash_u64(s->start_ns, hash_u64(s->end_ns, seed));

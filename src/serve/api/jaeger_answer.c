@@ -2,6 +2,7 @@
 #include "serve/api/jaeger_answer.h"
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/os/os.h"
 #include "base/stats.h"
@@ -232,12 +233,23 @@ void answer_fail(struct answer *a, int status, struct str message)
     finish(a);
 }
 
+const char *answer_sentence(enum errc code, const struct err *e)
+{
+    bool detail = e && e->msg[0];
+    if (code == E_IO || code == E_CORRUPT || code == E_VERSION || code == E_INTERNAL) {
+        /* It may name files: that is for the operator. */
+        log_error("query", "%s", detail ? e->msg : err_text(code));
+        return err_text(code);
+    }
+    return detail ? e->msg : err_text(code);
+}
+
 void answer_fail_code(struct answer *a, enum errc code, const struct err *e)
 {
     int status = err_http(code);
     if (status < 500 && code != E_NOT_FOUND)
         status = 500; /* the server's own trouble: the request was checked before */
-    answer_fail(a, status, str_from_c(e && e->msg[0] ? e->msg : err_text(code)));
+    answer_fail(a, status, str_from_c(answer_sentence(code, e)));
 }
 
 void answer_break(struct answer *a, struct str message)

@@ -42,7 +42,10 @@ MUST_CHECK bool answer_flush(struct answer *a);
 void answer_send(struct answer *a, bool etag);
 /* An error in the API's own form; nothing may have been sent yet. */
 void answer_fail(struct answer *a, int status, struct str message);
-/* The same from an error code: its status, and its sentence. */
+/* What a client is told of an error: its sentence, or only the code's text when the sentence is for
+ * the operator; then it goes to the log. */
+const char *answer_sentence(enum errc code, const struct err *e);
+/* An error from its code: its status, and answer_sentence. */
 void answer_fail_code(struct answer *a, enum errc code, const struct err *e);
 /* Ends an answer that cannot be completed: as an error when nothing has been sent, else broken off
  * so that the client can tell. */

@@ -108,8 +108,8 @@ static void get_dependencies(struct http_req *r)
         answer_fail(&a, 400, why);
         return;
     }
-    enum errc rc = snap_dependencies(answer_snap(&a), a.tenant, q.from_ns, q.to_ns, &a.arena,
-                                     &deps, &n);
+    enum errc rc = snap_dependencies(answer_snap(&a), a.tenant, q.from_ns, q.to_ns, &a.arena, &deps,
+                                     &n);
     if (rc) {
         answer_fail_code(&a, rc, NULL);
         return;
@@ -167,7 +167,7 @@ static bool put_trace(struct answer *a, const uint8_t id[16], bool raw, bool ask
         return true;
     }
     if (rc) {
-        miss(m, err_http(rc), err_msg(&e), id);
+        miss(m, err_http(rc), answer_sentence(rc, &e), id);
         return true;
     }
     return jaeger_json_trace(&a->w, t, scratch, &a->sink) && answer_flush(a);

@@ -145,7 +145,7 @@ static void send_traces(struct answer *a, const struct trace_hits *hits, bool ra
     if (!ok && !a->started) {
         answer_fail_code(a, e.code, &e);
     } else if (!ok) {
-        answer_break(a, str_from_c(err_msg(&e)));
+        answer_break(a, str_from_c(answer_sentence(e.code, &e)));
     } else if (!a->buf.n && !a->started) {
         answer_fail(a, 404, STR("No traces found"));
     } else {
@@ -296,7 +296,7 @@ static void get_summaries(struct http_req *r)
         json_object_end(&a.w);
         answer_send(&a, false);
     } else if (a.started) {
-        answer_break(&a, str_from_c(err_msg(&e)));
+        answer_break(&a, str_from_c(answer_sentence(e.code, &e)));
     } else {
         answer_fail_code(&a, e.code, &e);
     }

@@ -38,7 +38,7 @@ struct world {
     struct jaeger_api api;
     struct http_door door;
     struct thread thread;
-    bool opened;
+    bool opened, blocks; /* serving; from blocks instead of memory */
     const char *file;
     struct str etag;
     struct arena arena;
@@ -68,6 +68,9 @@ static void world_serve(struct world *w)
     if (w->opened)
         return;
     w->opened = true;
+    struct err e = {0};
+    if (w->blocks)
+        CHECK_OK(store_flush(w->store, &e));
     w->route_count = jaeger_api_routes(&w->api, &w->routes);
     w->door = (struct http_door){.name = "query",
                                  .flag = "--query-port",
@@ -76,7 +79,6 @@ static void world_serve(struct world *w)
                                  .route_count = w->route_count,
                                  .arg = &w->api};
     struct http_limits limits = http_limits_default();
-    struct err e = {0};
     w->loop = loop_new();
     w->pool = work_pool_new(2, 16);
     struct loop *loops[] = {w->loop};
@@ -397,11 +399,10 @@ static size_t files_run;
 
 static void run_file(void *arg, const char *name)
 {
-    struct world w = {.file = name};
+    struct world w = {.file = name, .blocks = *(bool *)arg};
     struct buf file = buf_init(MIB);
     char path[512];
     struct err e = {0};
-    (void)arg;
     snprintf(path, sizeof path, HTTP_DIR "/%s", name);
     CHECK_OK(os_read_file(os_posix(), path, &file, &e));
     world_open(&w);
@@ -411,11 +412,44 @@ static void run_file(void *arg, const char *name)
     files_run++;
 }
 
-TEST(conversations)
+static void run_files(bool blocks)
 {
     struct err e = {0};
-    CHECK_OK(os_list(os_posix(), HTTP_DIR, run_file, NULL, &e));
-    CHECK(files_run >= 4);
+    CHECK_OK(os_list(os_posix(), HTTP_DIR, run_file, &blocks, &e));
+    CHECK(files_run >= 7);
+}
+
+TEST(conversations_about_spans_in_memory)
+{
+    run_files(false);
+}
+
+TEST(conversations_about_spans_in_blocks)
+{
+    run_files(true);
+}
+
+TEST(a_disk_that_fails_is_the_servers_trouble)
+{
+    struct world w = {.file = "failing disk", .blocks = true};
+    world_open(&w);
+    world_store(&w, STR("default"),
+                STR("{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{\"traceId\":"
+                    "\"00000000000000000000000000000001\",\"spanId\":\"0000000000000001\"}]}]}]}"));
+    world_serve(&w);
+    sim_fail_after(w.os, 1, E_IO, true);
+    run_script(&w,
+               STR("> GET /api/traces/1\n< 500 text/plain; charset=utf-8\n"
+                   "{\"data\":null,\"total\":0,\"limit\":0,\"offset\":0,\"errors\":[{\"code\":500,"
+                   "\"msg\":\"input/output error\"}]}\n"
+                   "> GET /api/v3/traces/1\n< 500 text/plain; charset=utf-8\n"
+                   "{\"error\":{\"httpCode\":500,\"message\":\"input/output error\"}}\n"
+                   "> GET /api/traces?traceID=1\n< 200 application/json\n"
+                   "{\"data\":[],\"total\":0,\"limit\":0,\"offset\":0,\"errors\":[{\"code\":500,"
+                   "\"msg\":\"input/output error\",\"traceID\":\"0000000000000001\"}]}\n"));
+    sim_fail_after(w.os, 0, E_OK, false);
+    run_script(&w, STR("> GET /api/traces/1\n< 200 application/json\n*\n"));
+    world_close(&w);
 }
 
 /* --- long answers --- */
