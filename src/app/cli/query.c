@@ -252,7 +252,7 @@ static int trace_from_file(struct source *s, const char *name)
     struct buf in = buf_init(INPUT_MAX);
     enum errc code = read_input(name, &in, &e);
     if (!code)
-        code = source_decode(buf_str(&in), looks_like_json(buf_str(&in)), &s->arena, &t, &e);
+        code = source_decode(s, buf_str(&in), looks_like_json(buf_str(&in)), &t, &e);
     buf_fini(&in);
     return code ? close_with(s, cli_fail_err(s->cli, &e)) : draw(s, t);
 }

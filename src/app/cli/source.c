@@ -65,6 +65,8 @@ void source_close(struct source *s)
         store_close(s->store);
     client_fini(&s->client);
     arena_fini(&s->arena);
+    if (s->held)
+        batch_unref(s->held);
 }
 
 /* --- HTTP --- */
@@ -487,10 +489,10 @@ static const uint8_t *main_trace(const struct batch *b)
     return best;
 }
 
-/* The batch stays for the life of the process: the trace is made of views into it. */
-enum errc source_decode(struct str bytes, bool json, struct arena *a, struct trace **out,
+enum errc source_decode(struct source *src, struct str bytes, bool json, struct trace **out,
                         struct err *e)
 {
+    struct arena *a = &src->arena;
     struct batch_builder builder;
     struct batch *b = NULL;
     batch_builder_init(&builder);
@@ -501,6 +503,9 @@ enum errc source_decode(struct str bytes, bool json, struct arena *a, struct tra
     batch_builder_fini(&builder);
     if (code)
         return code;
+    if (src->held)
+        batch_unref(src->held);
+    src->held = b;
     const uint8_t *id = main_trace(b);
     if (!id)
         return fail(e, E_NOT_FOUND, "there are no spans in it");
@@ -549,7 +554,7 @@ enum errc source_trace(struct source *s, const uint8_t id[16], bool raw, struct 
         return not_understood(&r, e);
     struct str inner = str_take(str_skip(body, from), json_offset(&r) - from);
     inner = str_skip(inner, str_find(inner, '{'));
-    return source_decode(inner, true, &s->arena, out, e);
+    return source_decode(s, inner, true, out, e);
 }
 
 /* --- export --- */

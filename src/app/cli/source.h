@@ -25,6 +25,7 @@ struct source {
     struct str tenant;
     char headers[300];
     struct arena arena; /* holds the answers */
+    struct batch *held; /* what a decoded trace is made of views into */
 };
 
 /* CLI_OK, or the exit code after the sentence was printed. Close it in any case. */
@@ -45,9 +46,10 @@ MUST_CHECK enum errc source_trace(struct source *s, const uint8_t id[16], bool r
 MUST_CHECK enum errc source_export(struct source *s, const struct trace_query *q, client_sink *line,
                                    void *arg, struct err *e);
 
-/* A TracesData of JSON or protobuf in the read model; of several traces the one with most spans. */
-MUST_CHECK enum errc source_decode(struct str bytes, bool json, struct arena *a, struct trace **out,
-                                   struct err *e);
+/* A TracesData of JSON or protobuf in the read model; of several traces the one with most spans. It
+ * lives until the next one or source_close. */
+MUST_CHECK enum errc source_decode(struct source *s, struct str bytes, bool json,
+                                   struct trace **out, struct err *e);
 
 /* The options of a search, and what they mean. False after the sentence was printed. */
 #define QUERY_OPTIONS                                                                \
