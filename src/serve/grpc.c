@@ -574,7 +574,7 @@ static bool find_method(struct call *c)
         break;
     }
     stat_add(STAT_REQUESTS_BAD_PATH, 1);
-    call_fail(c, GRPC_UNIMPLEMENTED, "no such method: %.*s", STR_ARG(str_take(path, 128)));
+    call_fail(c, GRPC_UNIMPLEMENTED, "no such method: \"%.*s\"", STR_ARG(str_take(path, 128)));
     return false;
 }
 
@@ -607,8 +607,11 @@ static bool read_timeout(struct call *c)
         return true;
     c->pub.deadline_ns = loop_now_ns(c->loop) + ns;
     c->deadline.fn = deadline_passed;
-    timer_arm(c->loop, &c->deadline, ns);
-    return true;
+    if (ns)
+        timer_arm(c->loop, &c->deadline, ns);
+    else
+        deadline_passed(&c->deadline);
+    return ns > 0;
 }
 
 static struct call *call_new(struct stream *s)

@@ -76,7 +76,8 @@ void grpc_put_percent(struct buf *out, struct str s)
     static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < s.n; i++) {
         uint8_t c = (uint8_t)s.p[i];
-        if (c >= 0x20 && c <= 0x7e && c != '%')
+        bool edge_space = c == ' ' && (i == 0 || i + 1 == s.n); /* HTTP would strip it */
+        if (c >= 0x20 && c <= 0x7e && c != '%' && !edge_space)
             buf_add_char(out, (char)c);
         else
             buf_add(out, (char[]){'%', hex[c >> 4], hex[c & 15]}, 3);

@@ -47,7 +47,7 @@ void grpc_put_prefix(uint8_t out[GRPC_PREFIX_BYTES], bool compressed, uint32_t l
 /* "10S", "500m": 1 to 8 digits and one of H M S m u n. False for anything else. */
 MUST_CHECK bool grpc_timeout_get(struct str s, uint64_t *ns);
 
-/* grpc-message: bytes outside 0x20–0x7e and '%' become %XX. */
+/* grpc-message: bytes outside 0x20–0x7e, '%' and a space at either end become %XX. */
 void grpc_put_percent(struct buf *out, struct str s);
 /* A value of a "-bin" field: base64 without padding. */
 void grpc_put_bin(struct buf *out, struct str bytes);

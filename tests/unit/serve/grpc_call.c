@@ -418,13 +418,13 @@ TEST(what_is_not_served_is_unimplemented)
 {
     setup();
     check_call("/t.S/Nope", NULL, NULL, false, STR("x"),
-               "H200 grpc-status=12.grpc-message=no such method: t.S/Nope.end");
+               "H200 grpc-status=12.grpc-message=no such method: \"t.S/Nope\".end");
     check_call("/t.X/Unary", NULL, NULL, false, STR("x"),
-               "H200 grpc-status=12.grpc-message=no such method: t.X/Unary.end");
+               "H200 grpc-status=12.grpc-message=no such method: \"t.X/Unary\".end");
     check_call("/t.S", NULL, NULL, false, STR("x"),
-               "H200 grpc-status=12.grpc-message=no such method: t.S.end");
+               "H200 grpc-status=12.grpc-message=no such method: \"t.S\".end");
     check_call("/", NULL, NULL, false, STR("x"),
-               "H200 grpc-status=12.grpc-message=no such method: .end");
+               "H200 grpc-status=12.grpc-message=no such method: \"\".end");
     check_call("/t.Gone/Unary", NULL, NULL, false, STR("x"),
                "H200 grpc-status=12.grpc-message=not here.end");
     CHECK_INT(stat_get(STAT_REQUESTS_BAD_PATH), 5);
@@ -445,6 +445,15 @@ TEST(a_malformed_timeout_is_refused)
     setup();
     check_call("/t.S/Unary", "grpc-timeout", "10", false, STR("x"),
                "H200 grpc-status=13.grpc-message=grpc-timeout is malformed.end");
+    teardown();
+}
+
+TEST(a_call_without_time_is_over)
+{
+    setup();
+    check_call("/t.S/Unary", "grpc-timeout", "0S", false, STR("x"),
+               "H200 grpc-status=4.grpc-message=the deadline passed.end");
+    CHECK_INT(heard.n, 0);
     teardown();
 }
 

@@ -107,6 +107,9 @@ TEST(message_text_is_percent_encoded)
     struct buf out = buf_init(100);
     grpc_put_percent(&out, STR("a b~%\n\x7f\xc3\xa9\0"));
     CHECK_STR(buf_str(&out), STR("a b~%25%0A%7F%C3%A9%00"));
+    buf_reset(&out);
+    grpc_put_percent(&out, STR("  a  "));
+    CHECK_STR(buf_str(&out), STR("%20 a %20"));
     buf_fini(&out);
 }
 
