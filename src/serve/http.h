@@ -100,9 +100,10 @@ uint16_t http_server_port(const struct http_server *s,
 /* --- requests --- */
 
 struct str http_header(const struct http_req *r, struct str lower_name); /* STR_NONE when absent */
-/* The query parameter, percent- and plus-decoded (in r->arena); false when absent. *at walks
- * repeated ones: start at 0. */
+/* The query parameter, percent- and plus-decoded (in r->arena); false when absent (a malformed
+ * escape counts as absent). *at walks repeated ones: start at 0. */
 bool http_param(struct http_req *r, struct str name, size_t *at, struct str *value);
+/* STR_NONE for malformed escapes, and past the arena's cap. */
 struct str http_percent_decode(struct str s, bool plus_is_space, struct arena *a);
 
 /* --- answers; from any thread --- */
