@@ -27,7 +27,7 @@ CPPFLAGS := -D_GNU_SOURCE -Isrc -I. -Iinclude -I$(B)/gen -DLYMER_VERSION='"$(VER
 CFLAGS_release := -O2 -g $(HARDEN)
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
-CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+CFLAGS_fuzz := -O1 -g -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 CFLAGS_clang := -O2 -g
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now
 CFLAGS := -std=c17 $(WARN) $(CFLAGS_$(VARIANT)) -MMD -MP -pthread $(EXTRA_CFLAGS)

@@ -73,6 +73,24 @@ static struct arena_chunk *chunk_new(struct arena *a, size_t bytes)
     return c;
 }
 
+void arena_reset_warm(struct arena *a, size_t keep_max)
+{
+    size_t bytes = a->used_bytes;
+    bool one = a->at && !a->chunks->next;
+    if (one || !bytes || bytes > keep_max) {
+        arena_reset(a);
+        return;
+    }
+    arena_fini(a);
+    struct arena_chunk *c = chunk_new(a, bytes);
+    if (!c)
+        return;
+    c->next = NULL;
+    a->chunks = c;
+    a->at = (char *)(c + 1);
+    a->end = (char *)c + bytes;
+}
+
 static char *aligned(void *p, size_t align)
 {
     return (char *)(((uintptr_t)p + (align - 1)) & ~(uintptr_t)(align - 1));

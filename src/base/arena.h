@@ -20,6 +20,9 @@ struct arena arena_init(size_t max_bytes);
 void arena_fini(struct arena *a);
 /* Forgets everything, keeps one chunk. */
 void arena_reset(struct arena *a);
+/* The same for an arena that is filled and reset over and over: what it held, up to keep_max bytes,
+ * stays as one chunk, so that the next filling allocates nothing. */
+void arena_reset_warm(struct arena *a, size_t keep_max);
 
 /* Under AddressSanitizer memory not handed out is poisoned. */
 #if defined(__has_feature)

@@ -107,6 +107,7 @@ struct batch_map {
     uint32_t *col;                   /* [scope][key][type] */
     uint32_t *name, *origin, *guess; /* guess: the last shape seen under a name */
     uint32_t *event_shape, *link_shape;
+    uint64_t span_bytes; /* what a span weighs: its share of the batch */
 };
 
 struct group_info {

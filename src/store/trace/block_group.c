@@ -21,6 +21,9 @@
  * collide only loses the saving. */
 #define DICT_PROBES_MAX 64u
 
+/* Memory of a row group's columns that stays for the next group. */
+#define GROUP_ARENA_KEEP (16 * MIB)
+
 /* Rows of one table of the group. */
 struct rows_in {
     enum block_table table;
@@ -52,6 +55,23 @@ static int cmp_u32(const void *x, const void *y)
 }
 
 /* --- values --- */
+
+/* Most values are shorter than 16 bytes, and most are equal. */
+static inline bool same_bytes(const char *p, const char *q, size_t n)
+{
+    if (n > 16)
+        return memcmp(p, q, n) == 0;
+    if (n >= 8)
+        return ((load_u64le(p) ^ load_u64le(q)) |
+                (load_u64le(p + n - 8) ^ load_u64le(q + n - 8))) == 0;
+    if (n >= 4)
+        return ((load_u32le(p) ^ load_u32le(q)) |
+                (load_u32le(p + n - 4) ^ load_u32le(q + n - 4))) == 0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != q[i])
+            return false;
+    return true;
+}
 
 static void dict_grow(struct block_builder *bb, struct dict *d)
 {
@@ -90,7 +110,7 @@ static uint32_t dict_number(struct block_builder *bb, struct col *c, struct str 
     uint32_t at = hash & d->mask, probes = 0;
     for (; d->slot[at] && probes < DICT_PROBES_MAX; at = (at + 1) & d->mask, probes++) {
         uint32_t id = d->slot[at] - 1;
-        if (d->hash[id] == hash && str_eq(d->v[id], s))
+        if (d->hash[id] == hash && d->v[id].n == s.n && same_bytes(d->v[id].p, s.p, s.n))
             return id;
     }
     if (!d->slot[at])
@@ -111,7 +131,7 @@ static void put_strs(struct block_builder *bb, struct col *c, const struct rows_
     for (uint32_t i = 0; i < n; i++) {
         const struct attr_rec *a = in->attrs[rows[i]] + slot;
         const char *q = in->heap[rows[i]] + a->v.s.off;
-        if (!p || a->v.s.len != len || (q != p && memcmp(p, q, len) != 0)) {
+        if (!p || a->v.s.len != len || (q != p && !same_bytes(p, q, len))) {
             len = a->v.s.len;
             id = dict_number(bb, c, str_of(q, len));
         }
@@ -145,10 +165,8 @@ static void put_bits(const struct rows_in *in, const uint32_t *rows, uint32_t n,
 }
 
 static void put_values(struct block_builder *bb, struct col *c, const struct rows_in *in,
-                       const uint32_t *rows, uint32_t n, uint32_t slot)
+                       const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
 {
-    uint64_t *out = c->vals ? c->vals + c->n : NULL;
-    c->n += n;
     if (attr_is_str(c->type))
         put_strs(bb, c, in, rows, n, slot, out);
     else if (c->type == ATTR_INT)
@@ -214,6 +232,41 @@ static void count_values(struct block_builder *bb, const struct keylist *list, u
     }
 }
 
+/* Attributes lie all over the batches: ask for those of the next rows while these are worked on. */
+static void fetch_attrs(const struct rows_in *in, const uint32_t *rows, uint32_t n, uint32_t attrs)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const char *a = (const char *)in->attrs[rows[i]];
+        for (size_t at = 0; at < attrs * sizeof(struct attr_rec); at += 64)
+            __builtin_prefetch(a + at);
+    }
+}
+
+/* The values of rows order[at..end), which have one shape. Strip by strip, so that what was fetched
+ * for the first key is still near for the last. */
+static void put_shape(struct block_builder *bb, const struct rows_in *in,
+                      const struct keylist *list, const uint32_t *order, uint32_t at, uint32_t end)
+{
+    enum { STRIP = 32, FETCH_ATTRS = 32 };
+    const uint32_t *cols = bb->list_pool + list->at;
+    uint32_t *first = group_alloc(bb, list->n, sizeof *first);
+    uint32_t fetch = list->n < FETCH_ATTRS ? list->n : FETCH_ATTRS;
+    for (uint32_t j = 0; j < list->n; j++) {
+        first[j] = bb->cols[cols[j]].n;
+        bb->cols[cols[j]].n += end - at;
+    }
+    fetch_attrs(in, order + at, end - at < STRIP ? end - at : STRIP, fetch);
+    for (uint32_t i = at; i < end; i += STRIP) {
+        uint32_t n = end - i < STRIP ? end - i : STRIP, next = end - i - n;
+        fetch_attrs(in, order + i + n, next < STRIP ? next : STRIP, fetch);
+        for (uint32_t j = 0; j < list->n; j++) {
+            struct col *c = &bb->cols[cols[j]];
+            uint64_t *out = c->vals ? c->vals + first[j] + (i - at) : NULL;
+            put_values(bb, c, in, order + i, n, j, out);
+        }
+    }
+}
+
 /* Fills the attribute columns of the table and its part of the directory. */
 static struct rows_by_shape put_table(struct block_builder *bb, const struct rows_in *in)
 {
@@ -236,10 +289,8 @@ static struct rows_by_shape put_table(struct block_builder *bb, const struct row
         c->n = 0;
     }
     for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
-        const struct keylist *list = &bb->lists[shapes[by.shapes[k]].list];
         uint32_t end = shape_end(bb, in, &by, k);
-        for (uint32_t j = 0; j < list->n; j++)
-            put_values(bb, &bb->cols[bb->list_pool[list->at + j]], in, by.order + at, end - at, j);
+        put_shape(bb, in, &bb->lists[shapes[by.shapes[k]].list], by.order, at, end);
         at = end;
     }
     return by;
@@ -585,7 +636,7 @@ void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct
     const struct row *rows = bb->rows + at;
     struct chunks cs = {.list = buf_init(SIZE_MAX)};
     size_t from = bb->out.n;
-    arena_reset(&bb->ga);
+    arena_reset_warm(&bb->ga, GROUP_ARENA_KEEP);
     buf_reset(&bb->tail);
     buf_reset(&bb->dir);
     bb->hash_n = 0;

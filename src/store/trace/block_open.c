@@ -10,6 +10,8 @@
 #define OPEN_BYTES (64 * KIB)
 /* Reader contexts kept for the next call. */
 #define POOL_MAX 4
+/* Memory each of them keeps. */
+#define READER_BYTES_KEEP (4 * MIB)
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER; /* protects the two below */
 static struct reader *pool;
@@ -40,7 +42,7 @@ struct reader *reader_take(struct block *b, struct err *e)
 enum errc reader_give(struct reader *r)
 {
     enum errc code = r->code;
-    arena_reset(&r->a);
+    arena_reset_warm(&r->a, READER_BYTES_KEEP);
     pthread_mutex_lock(&pool_lock);
     bool keep = pool_count < POOL_MAX;
     if (keep) {
@@ -93,7 +95,7 @@ const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32
         r->code = r->code ? r->code : code;
         return NULL;
     }
-    if (got != len || crc32c(0, p, len) != crc) {
+    if (got != len || !block_crc_ok(p, len, crc)) {
         reader_bad(r, what);
         return NULL;
     }
@@ -102,7 +104,7 @@ const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32
 
 struct unpacker reader_unpacker(struct reader *r, const uint8_t *p, size_t n)
 {
-    return (struct unpacker){.at = p, .end = p + n, .a = &r->a, .zstd = r->zstd};
+    return (struct unpacker){.at = p, .end = p ? p + n : NULL, .a = &r->a, .zstd = r->zstd};
 }
 
 bool reader_check(struct reader *r, const struct unpacker *u, const char *what)
@@ -134,7 +136,7 @@ static enum errc check_trailer(struct block *b, const struct block_trailer *t, u
 {
     if (t->magic != BLOCK_MAGIC)
         return fail(e, E_CORRUPT, "%s: not a block, or cut short", b->path);
-    if (t->crc != crc32c(0, t, offsetof(struct block_trailer, crc)))
+    if (!block_crc_ok(t, offsetof(struct block_trailer, crc), t->crc))
         return bad(b, "the trailer", e);
     if (t->version != BLOCK_VERSION)
         return fail(e, E_VERSION, "%s: block version %u, this program reads %u", b->path,
@@ -176,7 +178,7 @@ static enum errc read_tail(struct block *b, struct block_trailer *t, struct err 
     if (!code)
         memcpy(b->tail + b->tail_len - have, p + first - sizeof *t - have, have);
     free(p);
-    if (!code && crc32c(0, b->tail, b->tail_len) != t->tail_crc)
+    if (!code && !block_crc_ok(b->tail, b->tail_len, t->tail_crc))
         code = bad(b, "the tail", e);
     return code;
 }

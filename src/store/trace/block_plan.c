@@ -294,7 +294,8 @@ static void plan_batch(struct block_builder *bb, uint32_t no)
                             .guess = map_array(bb, h->name_count),
                             .origin = map_array(bb, h->group_count),
                             .event_shape = map_array(bb, h->event_count),
-                            .link_shape = map_array(bb, h->link_count)};
+                            .link_shape = map_array(bb, h->link_count),
+                            .span_bytes = b->image_len / max_u64(h->span_count, 1) + 1};
     uint32_t trace = NO_ID;
     for (uint32_t i = 0; i < h->span_count; i++) {
         const struct span_rec *s = &b->spans[i];
@@ -469,6 +470,15 @@ static void plan_parents(struct block_builder *bb, struct row *v, uint32_t n, ui
     }
 }
 
+/* The records of a trace lie all over the batches: ask for them while the trace before is planned.
+ */
+static void fetch_parents(const struct block_builder *bb, const struct trace_at *t)
+{
+    enum { FETCH_MAX = 64 };
+    for (uint32_t i = 0; i < t->count && i < FETCH_MAX; i++)
+        __builtin_prefetch(bb->rows[t->at + i].rec->parent_id);
+}
+
 void plan_spans(struct block_builder *bb)
 {
     size_t spans = 0;
@@ -493,6 +503,8 @@ void plan_spans(struct block_builder *bb)
     place_rows(bb);
     for (uint32_t i = 0; i < bb->trace_count; i++) {
         struct trace_at *t = &bb->traces[bb->trace_order[i]];
+        if (i + 1 < bb->trace_count)
+            fetch_parents(bb, &bb->traces[bb->trace_order[i + 1]]);
         sort_rows(bb->rows + t->at, t->count, bb->unsorted);
         plan_parents(bb, bb->rows + t->at, t->count, bb->parents + t->at);
     }

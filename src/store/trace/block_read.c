@@ -280,7 +280,7 @@ static bool verify_head(struct reader *r)
         return false;
     }
     return got == sizeof h && h.magic == BLOCK_MAGIC && h.version == BLOCK_VERSION &&
-                   h.crc == crc32c(0, &h, offsetof(struct block_head, crc))
+                   block_crc_ok(&h, offsetof(struct block_head, crc), h.crc)
                ? true
                : reader_bad(r, "the head");
 }
@@ -300,7 +300,7 @@ static bool verify_filter(struct reader *r, const struct group *g)
     if (got != g->filter_len)
         return reader_bad(r, "a filter");
     for (size_t at = 0; at < got; at += FILTER_PAGE_BYTES)
-        if (crc32c(0, p + at, FILTER_BLOCKS * 32) != load_u32le(p + at + FILTER_BLOCKS * 32))
+        if (!block_crc_ok(p + at, FILTER_BLOCKS * 32, load_u32le(p + at + FILTER_BLOCKS * 32)))
             return reader_bad(r, "a filter");
     return true;
 }

@@ -203,7 +203,7 @@ static bool filter_may_have(struct reader *r, const struct group *g, uint64_t ha
         return false;
     }
     if (got != sizeof page ||
-        crc32c(0, page, FILTER_BLOCKS * 32) != load_u32le(page + FILTER_BLOCKS * 32))
+        !block_crc_ok(page, FILTER_BLOCKS * 32, load_u32le(page + FILTER_BLOCKS * 32)))
         return reader_bad(r, "a filter");
     const uint8_t *p = page + at % FILTER_BLOCKS * 32;
     *may = true;

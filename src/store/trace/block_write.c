@@ -12,6 +12,8 @@
 #include <stdlib.h>
 
 #define WRITE_BYTES (1 * MIB)
+/* Memory of the plan that stays for the next build. */
+#define PLAN_ARENA_KEEP (8 * MIB)
 
 /* Compression effort (ADR 004). */
 #define BLOCK_LEVEL 1
@@ -88,7 +90,7 @@ static void intern_reset(struct intern *in)
 
 static void builder_reset(struct block_builder *bb)
 {
-    arena_reset(&bb->plan);
+    arena_reset_warm(&bb->plan, PLAN_ARENA_KEEP);
     intern_reset(&bb->strings);
     intern_reset(&bb->services);
     idtab_reset(&bb->col_tab);
@@ -152,20 +154,13 @@ static enum errc cut_group(struct block_builder *bb, struct cut *c, bool next_co
     return flush(bb, WRITE_BYTES, e);
 }
 
-/* What the span weighs: its share of its batch. */
-static uint64_t row_bytes(const struct block_builder *bb, const struct row *r)
-{
-    const struct batch *b = bb->batches[r->batch];
-    return b->image_len / b->head->span_count + 1;
-}
-
 /* How many rows from `at` on, at most n, fill an empty group. */
 static uint32_t rows_that_fit(const struct block_builder *bb, uint32_t at, uint32_t n,
                               uint64_t *bytes)
 {
     uint32_t i = 0;
     for (*bytes = 0; i < n && i < GROUP_ROWS && *bytes < GROUP_BYTES; i++)
-        *bytes += row_bytes(bb, &bb->rows[at + i]);
+        *bytes += bb->maps[bb->rows[at + i].batch].span_bytes;
     return i;
 }
 

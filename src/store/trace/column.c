@@ -130,12 +130,9 @@ static void min_max(const uint64_t *v, size_t n, uint64_t *min, uint64_t *max)
     *max = hi;
 }
 
-static void pack_frame(struct packer *p, const uint64_t *v, size_t n, unsigned flags)
+static void pack_frame(struct packer *p, const uint64_t *v, size_t n, uint64_t min, unsigned width)
 {
-    uint64_t min, max;
-    min_max(v, n, &min, &max);
-    unsigned width = byte_width(max - min);
-    buf_add_char(p->out, (char)(width | flags));
+    buf_add_char(p->out, (char)width);
     pack_varint(p->out, min);
     pack_planes(p, v, n, min, width);
 }
@@ -164,29 +161,47 @@ void pack_nums(struct packer *p, const uint64_t *v, size_t n)
 {
     if (!n)
         return;
-    uint64_t min, max;
-    min_max(v, n, &min, &max);
-    if (n > 8 && max != min && delta_pays(v, n, min))
+    uint64_t differ = 0;
+    for (size_t i = 1; i < n; i++)
+        differ |= v[i] ^ v[0];
+    /* numbers below 256 gain from deltas only when they count up */
+    bool small = (differ | v[0]) < 256;
+    bool counts = n > 8 && v[1] != v[0] && v[2] - v[1] == v[1] - v[0];
+    uint64_t min = 0, max = differ | v[0];
+    if (!differ)
+        min = max = v[0];
+    else if (!small)
+        min_max(v, n, &min, &max);
+    if (n > 8 && differ && (!small || counts) && delta_pays(v, n, min))
         pack_delta(p, v, n);
     else
-        pack_frame(p, v, n, 0);
+        pack_frame(p, v, n, min, byte_width(max - min));
 }
 
 /* --- strings --- */
 
-static int hex_digit(char c)
+/* The value of a lower-case hex digit, 0x80 for any other character. */
+static unsigned hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    static const uint8_t digit[256] = {
+#define X4  128, 128, 128, 128
+#define X16 X4, X4, X4, X4
+        X16, X16, X16, 0,  1,  2,  3,   4,  5,  6,   7,   8,   9,   128, 128, X4,  X16, X16, 128,
+        10,  11,  12,  13, 14, 15, 128, X4, X4, X16, X16, X16, X16, X16, X16, X16, X16, X16
+#undef X16
+#undef X4
+    };
+    return digit[(unsigned char)c];
 }
 
 static bool is_hex(struct str s)
 {
     if (s.n < 8 || s.n % 2)
         return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (hex_digit(s.p[i]) < 0)
-            return false;
-    return true;
+    unsigned bad = 0;
+    for (size_t i = 0; i < s.n && bad < 0x80; i++)
+        bad |= hex_digit(s.p[i]);
+    return bad < 0x80;
 }
 
 static bool uuid_dash(size_t i)
@@ -196,12 +211,14 @@ static bool uuid_dash(size_t i)
 
 static bool is_uuid(struct str s)
 {
-    if (s.n != 36)
+    static const uint8_t runs[][2] = {{0, 8}, {9, 13}, {14, 18}, {19, 23}, {24, 36}};
+    if (s.n != 36 || s.p[8] != '-' || s.p[13] != '-' || s.p[18] != '-' || s.p[23] != '-')
         return false;
-    for (size_t i = 0; i < 36; i++)
-        if (uuid_dash(i) ? s.p[i] != '-' : hex_digit(s.p[i]) < 0)
-            return false;
-    return true;
+    unsigned bad = 0;
+    for (size_t r = 0; r < ARRAY_LEN(runs); r++)
+        for (size_t i = runs[r][0]; i < runs[r][1]; i++)
+            bad |= hex_digit(s.p[i]);
+    return bad < 0x80;
 }
 
 /* Dotted decimal without leading zeros: the one text inet_ntoa would print. */

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Blocks against the two things they must agree with: every trace read back is what span_from_batch
  * makes of the input, and every search finds what match_span finds. */
+#include "base/hash.h"
+#include "base/os/sim.h"
 #include "store/trace/block.h"
+#include "store/trace/block_format.h"
 #include "store/trace/match.h"
 #include "tests/harness.h"
 
@@ -621,4 +624,278 @@ TEST(the_same_batches_give_the_same_bytes)
     buf_fini(&y);
     block_builder_free(one);
     block_builder_free(two);
+}
+
+/* --- damage --- */
+
+/* A small world in memory, and what was said of it when it was whole. */
+struct whole {
+    struct os *os;
+    struct made m;
+    struct arena a;
+    struct trace *all;
+    uint64_t bytes;
+};
+
+static void whole_make(struct whole *w)
+{
+    struct block_builder *bb = block_builder_new();
+    *w = (struct whole){.os = os_mem_new(), .a = arena_init(64 * MIB)};
+    w->m.a = arena_init(MIB);
+    make(&w->m, &(struct world){.batches = 2,
+                                .spans = 3,
+                                .traces = 3,
+                                .attrs = 4,
+                                .keys = 6,
+                                .services = 2,
+                                .events = true,
+                                .time_spread = NS_PER_S});
+    snprintf(w->m.path, sizeof w->m.path, "/block");
+    CHECK_OK(block_build(bb, w->os, w->m.path, (const struct batch *const *)w->m.batch, w->m.n,
+                         &w->m.a, &w->m.sum, NULL));
+    w->bytes = w->m.sum.meta.file_bytes;
+    w->all = all_spans(&w->m, &w->a);
+    block_builder_free(bb);
+}
+
+static void whole_fini(struct whole *w)
+{
+    for (size_t i = 0; i < w->m.n; i++)
+        batch_unref(w->m.batch[i]);
+    arena_fini(&w->m.a);
+    arena_fini(&w->a);
+    os_sim_free(w->os);
+}
+
+static void only_corrupt(enum errc code, const struct err *e)
+{
+    if (code != E_CORRUPT || !strstr(e->msg, "/block"))
+        test_fail(__FILE__, __LINE__, "%s: %s", err_name(code), err_msg(e));
+}
+
+/* Every trace and some searches: right, or E_CORRUPT. */
+static void check_damaged(struct whole *w, struct block *b)
+{
+    struct arena a = arena_init(64 * MIB);
+    struct err e;
+    enum errc code;
+    w->m.block = b;
+    for (uint32_t i = 0; i < w->all->span_count; i++) {
+        struct trace got = {0};
+        const uint8_t *id = w->all->spans[i]->trace_id;
+        if ((code = block_trace(b, id, &a, &got, &e)))
+            only_corrupt(code, &e);
+        else
+            same_trace(&got, only(w->all, id, &a));
+    }
+    struct tag_filter tag = {.key = STR("key.1"), .value = STR("x")};
+    const struct span *s = w->all->spans[0];
+    if (s->attrs.n) {
+        tag.key = s->attrs.v[0].key;
+        tag.value = value_text(&s->attrs.v[0].val, &a);
+    }
+    struct found got = {0}, want = {0};
+    struct trace_query q = {
+        .kind = -1, .start_max_ns = UINT64_MAX, .tags = &tag, .tag_count = 1, .limit = 20};
+    for (uint32_t i = 0; i < w->all->span_count; i++)
+        if (match_span(&q, w->all->spans[i]))
+            on_hit(&want, w->all->spans[i]->trace_id, w->all->spans[i]->start_ns);
+    if ((code = block_search(b, &q, on_hit, &got, &e)))
+        only_corrupt(code, &e);
+    else
+        CHECK_INT(got.n, want.n);
+    arena_fini(&a);
+}
+
+TEST(every_flipped_bit_is_noticed_or_harmless)
+{
+    struct whole w;
+    whole_make(&w);
+    for (uint64_t bit = 0; bit < w.bytes * 8; bit++) {
+        struct block *b;
+        struct err e = {0};
+        CHECK(sim_flip_bit(w.os, w.m.path, bit));
+        enum errc code = block_open(w.os, w.m.path, &b, &e);
+        if (code) {
+            only_corrupt(code, &e);
+        } else {
+            check_damaged(&w, b);
+            only_corrupt(block_verify(b, &e), &e);
+            block_unref(b);
+        }
+        CHECK(sim_flip_bit(w.os, w.m.path, bit));
+    }
+    whole_fini(&w);
+}
+
+static void write_file(struct os *os, const char *path, struct str bytes)
+{
+    struct os_file *f;
+    CHECK_OK(os_open(os, path, OS_WRITE | OS_FRESH, &f, NULL));
+    CHECK_OK(os_pwrite(f, bytes, 0, NULL));
+    os_close(f);
+}
+
+TEST(a_block_cut_short_does_not_open)
+{
+    struct whole w;
+    struct buf bytes = buf_init(MIB);
+    whole_make(&w);
+    CHECK_OK(os_read_file(w.os, w.m.path, &bytes, NULL));
+    for (size_t n = 0; n < bytes.n; n++) {
+        struct block *b;
+        struct err e = {0};
+        write_file(w.os, "/short", str_of(bytes.p, n));
+        CHECK_INT(block_open(w.os, "/short", &b, &e), E_CORRUPT);
+    }
+    buf_fini(&bytes);
+    whole_fini(&w);
+}
+
+TEST(a_newer_block_is_refused_by_its_version)
+{
+    struct whole w;
+    struct buf bytes = buf_init(MIB);
+    struct block *b;
+    struct block_trailer t;
+    whole_make(&w);
+    CHECK_OK(os_read_file(w.os, w.m.path, &bytes, NULL));
+    char *at = bytes.p + bytes.n - sizeof t;
+    memcpy(&t, at, sizeof t);
+    t.version++;
+    t.crc = crc32c(0, &t, offsetof(struct block_trailer, crc));
+    memcpy(at, &t, sizeof t);
+    write_file(w.os, "/newer", buf_str(&bytes));
+    CHECK_INT(block_open(w.os, "/newer", &b, NULL), E_VERSION);
+    CHECK_INT(block_open(w.os, "/none", &b, NULL), E_NOT_FOUND);
+    buf_fini(&bytes);
+    whole_fini(&w);
+}
+
+/* Every call to the world fails once: an error comes back and the next try works. */
+TEST(failing_calls_are_answered)
+{
+    struct whole w;
+    struct os *os = os_sim_new(7);
+    struct block_builder *bb = block_builder_new();
+    whole_make(&w);
+    for (uint64_t k = 1, ok = 0; !ok; k++) {
+        struct arena a = arena_init(64 * MIB);
+        struct block_summary sum;
+        struct block *b = NULL;
+        struct trace got = {0};
+        const uint8_t *id = w.all->spans[0]->trace_id;
+        CHECK(k < 1000);
+        sim_fail_after(os, k, E_IO, false);
+        enum errc code = block_build(bb, os, "/b", (const struct batch *const *)w.m.batch, w.m.n,
+                                     &a, &sum, NULL);
+        code = code ? code : block_open(os, "/b", &b, NULL);
+        code = code ? code : block_trace(b, id, &a, &got, NULL);
+        code = code ? code : block_verify(b, NULL);
+        CHECK(code == E_OK || code == E_IO);
+        if (!code)
+            same_trace(&got, only(w.all, id, &a));
+        ok = code == E_OK;
+        sim_fail_after(os, 0, E_OK, false);
+        block_unref(b);
+        arena_fini(&a);
+    }
+    block_builder_free(bb);
+    os_sim_free(os);
+    whole_fini(&w);
+}
+
+/* --- what the build learns --- */
+
+TEST(the_summary_counts_what_is_there)
+{
+    struct world w = {.batches = 6,
+                      .spans = 60,
+                      .traces = 20,
+                      .attrs = 2,
+                      .keys = 4,
+                      .services = 4,
+                      .wild_ids = false,
+                      .time_spread = 200 * NS_PER_S};
+    struct block_builder *bb = block_builder_new();
+    struct made m = {0};
+    struct arena a = arena_init(64 * MIB);
+    make(&m, &w);
+    build(&m, bb);
+    struct trace *all = all_spans(&m, &a);
+    uint64_t spans = 0, errors = 0, calls = 0, want_errors = 0, children = 0;
+    for (size_t i = 0; i < m.sum.op_count; i++) {
+        const struct block_op *op = &m.sum.ops[i];
+        uint64_t count = 0, last = 0;
+        for (uint32_t k = 0; k < all->span_count; k++) {
+            const struct span *s = all->spans[k];
+            if (!str_eq(s->name, op->name) || !str_eq(s->resource->service, op->service) ||
+                s->kind != op->kind)
+                continue;
+            count++;
+            last = s->start_ns > last ? s->start_ns : last;
+        }
+        CHECK_INT(count, op->span_count);
+        CHECK_INT(last, op->last_seen_ns);
+        spans += op->span_count;
+        errors += op->error_count;
+    }
+    for (uint32_t k = 0; k < all->span_count; k++) {
+        want_errors += all->spans[k]->status == STATUS_ERROR;
+        children += span_has_parent(all->spans[k]);
+    }
+    for (size_t i = 0; i < m.sum.edge_count; i++)
+        calls += m.sum.edges[i].calls;
+    CHECK_INT(spans, all->span_count);
+    CHECK_INT(errors, want_errors);
+    CHECK_INT(calls + m.sum.orphan_count, children);
+    CHECK(m.sum.orphan_count && calls);
+    for (size_t i = 0; i < m.sum.orphan_count; i++)
+        for (uint32_t k = 0; k < all->span_count; k++)
+            CHECK(memcmp(m.sum.orphans[i].trace_id, all->spans[k]->trace_id, 16) ||
+                  memcmp(m.sum.orphans[i].parent_id, all->spans[k]->span_id, 8));
+    for (uint32_t k = 0; k < all->span_count; k++) {
+        bool found;
+        struct str service;
+        const struct span *s = all->spans[k];
+        CHECK_OK(block_span_service(m.block, s->trace_id, s->span_id, &found, &service, NULL));
+        CHECK(found);
+    }
+    bool found;
+    struct str service;
+    CHECK_OK(block_span_service(m.block, all->spans[0]->trace_id, (const uint8_t *)"nobody!",
+                                &found, &service, NULL));
+    CHECK(!found);
+    unmake(&m);
+    arena_fini(&a);
+    block_builder_free(bb);
+}
+
+static void sum_cost(void *arg, enum block_cost_kind kind, struct str name, enum attr_type type,
+                     uint64_t bytes)
+{
+    CHECK(kind <= COST_INDEX && name.p && type < ATTR_TYPE_COUNT);
+    *(uint64_t *)arg += bytes;
+}
+
+TEST(the_costs_add_up_to_the_file)
+{
+    struct world w = {.batches = 6,
+                      .spans = 200,
+                      .traces = 60,
+                      .attrs = 8,
+                      .keys = 14,
+                      .services = 4,
+                      .events = true,
+                      .time_spread = NS_PER_S};
+    struct block_builder *bb = block_builder_new();
+    struct made m = {0};
+    uint64_t sum = 0;
+    make(&m, &w);
+    build(&m, bb);
+    block_builder_trim(bb);
+    CHECK_OK(block_cost(m.block, sum_cost, &sum, NULL));
+    CHECK(sum <= m.sum.meta.file_bytes && sum > m.sum.meta.file_bytes * 98 / 100);
+    unmake(&m);
+    block_builder_free(bb);
 }

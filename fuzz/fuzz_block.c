@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any bytes as a block file: it opens or not; what opens is read in every way there is. The
+ * fuzzer's build takes any checksum, so damage reaches the parts behind them. */
+#include "base/os/sim.h"
+#include "store/trace/block.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static bool on_trace(void *arg, const uint8_t id[16], uint64_t min_ns)
+{
+    struct block *b = arg;
+    struct arena a = arena_init(4 * MIB);
+    struct trace t = {0};
+    struct str service;
+    bool found;
+    (void)min_ns;
+    enum errc code = block_trace(b, id, &a, &t, NULL);
+    for (uint32_t i = 0; !code && i < t.span_count; i++)
+        ensure(t.spans[i]->resource && t.spans[i]->name.p);
+    if (!code && t.span_count)
+        code = block_span_service(b, id, t.spans[0]->span_id, &found, &service, NULL);
+    arena_fini(&a);
+    return code == E_OK;
+}
+
+static uint64_t on_hit(void *arg, const uint8_t id[16], uint64_t start_ns)
+{
+    *(uint64_t *)arg += id[0] + start_ns;
+    return 0;
+}
+
+static void search(struct block *b, struct tag_filter tag, uint64_t duration_ns)
+{
+    uint64_t sum = 0;
+    struct trace_query q = {.kind = -1,
+                            .start_max_ns = UINT64_MAX,
+                            .duration_min_ns = duration_ns,
+                            .tags = &tag,
+                            .tag_count = 1,
+                            .limit = 20};
+    enum errc code = block_search(b, &q, on_hit, &sum, NULL);
+    ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
+}
+
+static void on_cost(void *arg, enum block_cost_kind kind, struct str name, enum attr_type type,
+                    uint64_t bytes)
+{
+    *(uint64_t *)arg += bytes + name.n + (uint64_t)kind + (uint64_t)type;
+}
+
+static void read_all(struct block *b)
+{
+    uint64_t sum = 0;
+    enum errc code = block_each_trace(b, on_trace, b, NULL);
+    search(b, (struct tag_filter){.key = STR("key.1"), .value = STR("1")}, 0);
+    search(b, (struct tag_filter){.key = STR("key.2"), .op = TAG_EXISTS}, 1000);
+    search(b, (struct tag_filter){.key = STR("event"), .value = STR("event-1")}, 0);
+    code = code ? code : block_cost(b, on_cost, &sum, NULL);
+    code = code ? code : block_verify(b, NULL);
+    ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    struct os *os = os_mem_new();
+    struct os_file *f;
+    struct block *b;
+    ensure(os_open(os, "/b", OS_WRITE | OS_FRESH, &f, NULL) == E_OK);
+    ensure(os_pwrite(f, str_of(data, n), 0, NULL) == E_OK);
+    os_close(f);
+    if (block_open(os, "/b", &b, NULL) == E_OK) {
+        read_all(b);
+        block_unref(b);
+    }
+    os_sim_free(os);
+    return 0;
+}
