@@ -97,7 +97,7 @@ struct trace_at {
 
 /* One span on its way. */
 struct row {
-    uint64_t start_ns, span_id;
+    uint64_t start_ns, span_id, parent_id;
     const struct span_rec *rec;
     uint32_t batch, shape;
 };

@@ -426,13 +426,16 @@ static struct child_rows child_rows(struct block_builder *bb, enum block_table t
 }
 
 static struct rows_by_shape put_events(struct block_builder *bb, const struct row *rows, uint32_t n,
-                                       size_t total, uint64_t **time, uint64_t **dropped)
+                                       const uint64_t *count, size_t total, uint64_t **time,
+                                       uint64_t **dropped)
 {
     struct child_rows c = child_rows(bb, TABLE_EVENT, total);
     *time = group_alloc(bb, total, 8);
     *dropped = group_alloc(bb, total, 8);
     uint32_t k = 0;
     for (uint32_t i = 0; i < n; i++) {
+        if (!count[i])
+            continue;
         const struct span_rec *s = rows[i].rec;
         const struct batch *b = bb->batches[rows[i].batch];
         for (uint32_t j = s->event_at; j < s->event_at + s->event_count; j++, k++) {
@@ -453,7 +456,7 @@ struct link_cols {
 };
 
 static struct rows_by_shape put_links(struct block_builder *bb, const struct row *rows, uint32_t n,
-                                      size_t total, struct link_cols *out)
+                                      const uint64_t *count, size_t total, struct link_cols *out)
 {
     struct child_rows c = child_rows(bb, TABLE_LINK, total);
     *out = (struct link_cols){group_alloc(bb, total, 16), group_alloc(bb, total, 8),
@@ -461,6 +464,8 @@ static struct rows_by_shape put_links(struct block_builder *bb, const struct row
                               group_alloc(bb, total, 8)};
     uint32_t k = 0;
     for (uint32_t i = 0; i < n; i++) {
+        if (!count[i])
+            continue;
         const struct span_rec *s = rows[i].rec;
         const struct batch *b = bb->batches[rows[i].batch];
         for (uint32_t j = s->link_at; j < s->link_at + s->link_count; j++, k++) {
@@ -480,6 +485,79 @@ static struct rows_by_shape put_links(struct block_builder *bb, const struct row
 
 /* --- the group --- */
 
+/* Every field of the group's spans, taken from the records in one walk. */
+struct span_fields {
+    struct child_rows attrs;
+    uint64_t *start, *lasted, *flags, *dropped[3], *events, *links, *parent;
+    uint8_t *span_id, *orphan;
+    struct str *trace_state, *message;
+    size_t event_total, link_total, orphans;
+};
+
+static void fields_init(struct block_builder *bb, struct span_fields *f, uint32_t n)
+{
+    uint64_t **nums[] = {&f->start,      &f->lasted, &f->flags, &f->dropped[0], &f->dropped[1],
+                         &f->dropped[2], &f->events, &f->links, &f->parent};
+    *f = (struct span_fields){.attrs = child_rows(bb, TABLE_SPAN, n),
+                              .span_id = group_alloc(bb, n, 8),
+                              .orphan = group_alloc(bb, n, 8),
+                              .trace_state = group_alloc(bb, n, sizeof(struct str)),
+                              .message = group_alloc(bb, n, sizeof(struct str))};
+    for (size_t i = 0; i < ARRAY_LEN(nums); i++)
+        *nums[i] = group_alloc(bb, n, sizeof **nums[i]);
+}
+
+static void take_fields(struct block_builder *bb, struct span_fields *f, const struct row *rows,
+                        const uint32_t *parents, uint32_t n)
+{
+    enum { AHEAD = 12 };
+    for (uint32_t i = 0; i < n; i++) {
+        const struct span_rec *s = rows[i].rec;
+        const struct batch *b = bb->batches[rows[i].batch];
+        if (i + AHEAD < n) {
+            const char *next = (const char *)rows[i + AHEAD].rec;
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + 64);
+            __builtin_prefetch(next + sizeof *s - 1);
+        }
+        f->attrs.shape[i] = rows[i].shape;
+        f->attrs.attrs[i] = b->attrs + s->attr_at;
+        f->attrs.heap[i] = b->heap;
+        f->lasted[i] = s->end_ns - s->start_ns;
+        f->flags[i] = s->flags;
+        f->dropped[0][i] = s->dropped_attrs;
+        f->dropped[1][i] = s->dropped_events;
+        f->dropped[2][i] = s->dropped_links;
+        f->event_total += f->events[i] = s->event_count;
+        f->link_total += f->links[i] = s->link_count;
+        f->trace_state[i] = batch_str(b, s->trace_state);
+        f->message[i] = batch_str(b, s->status_message);
+        f->parent[i] = parents[i];
+        if (parents[i] == PARENT_ORPHAN)
+            store_u64be(f->orphan + 8 * f->orphans++, rows[i].parent_id);
+        store_u64be(f->span_id + (size_t)i * 8, rows[i].span_id);
+    }
+}
+
+/* Starts after the row before; what the group's times reach. */
+static void take_starts(struct span_fields *f, const struct row *rows, uint32_t n,
+                        const struct part *parts, struct group_info *g)
+{
+    uint64_t *v = f->start;
+    const struct row *r = rows;
+    for (const struct part *p = parts; r < rows + n; p++) {
+        *v++ = 0;
+        for (uint32_t i = 1; i < p->rows; i++)
+            *v++ = r[i].start_ns - r[i - 1].start_ns;
+        g->min_ns = min_u64(g->min_ns, r[0].start_ns);
+        g->max_ns = max_u64(g->max_ns, r[p->rows - 1].start_ns);
+        r += p->rows;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (f->lasted[i] <= UINT64_MAX - rows[i].start_ns) /* else it ended before it began */
+            g->max_duration_ns = max_u64(g->max_duration_ns, f->lasted[i]);
+}
+
 static void chunk_traces(struct block_builder *bb, struct chunks *cs, const struct row *rows,
                          const struct part *parts, uint32_t n)
 {
@@ -497,117 +575,44 @@ static void chunk_traces(struct block_builder *bb, struct chunks *cs, const stru
     chunk_nums(bb, cs, COL_TRACE_START, start, n);
 }
 
-static void chunk_parents(struct block_builder *bb, struct chunks *cs, const struct row *rows,
-                          const uint32_t *parents, uint32_t n)
+static void chunk_spans(struct block_builder *bb, struct chunks *cs, const struct span_fields *f,
+                        const struct rows_by_shape *by, uint32_t n)
 {
-    uint64_t *code = group_alloc(bb, n, 8);
-    uint8_t *ids = group_alloc(bb, n, 8);
-    size_t orphans = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        code[i] = parents[i];
-        if (parents[i] == PARENT_ORPHAN)
-            memcpy(ids + 8 * orphans++, rows[i].rec->parent_id, 8);
-    }
-    chunk_nums(bb, cs, COL_PARENT, code, n);
-    chunk_bytes(bb, cs, COL_ORPHAN, ids, 8 * orphans);
-}
-
-static void chunk_times(struct block_builder *bb, struct chunks *cs, const struct row *rows,
-                        uint32_t n, const struct part *parts, const uint32_t *order,
-                        struct group_info *g)
-{
-    uint64_t *v = group_alloc(bb, n, 8);
-    const struct row *r = rows;
-    for (const struct part *p = parts; r < rows + n; p++) {
-        v[r - rows] = 0;
-        for (uint32_t i = 1; i < p->rows; i++)
-            v[r - rows + i] = r[i].start_ns - r[i - 1].start_ns;
-        g->min_ns = min_u64(g->min_ns, r[0].start_ns);
-        g->max_ns = max_u64(g->max_ns, r[p->rows - 1].start_ns);
-        r += p->rows;
-    }
-    chunk_nums(bb, cs, COL_START, v, n);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct span_rec *s = rows[order[i]].rec;
-        v[i] = zigzag((int64_t)(s->end_ns - s->start_ns));
-        if (s->end_ns > s->start_ns)
-            g->max_duration_ns = max_u64(g->max_duration_ns, s->end_ns - s->start_ns);
-    }
-    chunk_nums(bb, cs, COL_DURATION, v, n);
-}
-
-/* The fields that most spans leave empty. */
-static void chunk_rare(struct block_builder *bb, struct chunks *cs, const struct row *rows,
-                       uint32_t n)
-{
-    uint64_t *v[6];
-    struct str *text = group_alloc(bb, n, sizeof *text);
-    for (int k = 0; k < 6; k++)
-        v[k] = group_alloc(bb, n, 8);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct span_rec *s = rows[i].rec;
-        v[0][i] = s->flags;
-        v[1][i] = s->dropped_attrs;
-        v[2][i] = s->dropped_events;
-        v[3][i] = s->dropped_links;
-        v[4][i] = s->event_count;
-        v[5][i] = s->link_count;
-        text[i] = batch_str(bb->batches[rows[i].batch], s->trace_state);
-    }
-    chunk_nums(bb, cs, COL_FLAGS, v[0], n);
-    chunk_nums(bb, cs, COL_DROPPED_ATTRS, v[1], n);
-    chunk_nums(bb, cs, COL_DROPPED_EVENTS, v[2], n);
-    chunk_nums(bb, cs, COL_DROPPED_LINKS, v[3], n);
-    chunk_strs(bb, cs, COL_TRACE_STATE, text, n);
+    uint64_t *lasted = group_alloc(bb, n, 8);
     for (uint32_t i = 0; i < n; i++)
-        text[i] = batch_str(bb->batches[rows[i].batch], rows[i].rec->status_message);
-    chunk_strs(bb, cs, COL_MESSAGE, text, n);
-    chunk_nums(bb, cs, COL_EVENTS, v[4], n);
-    chunk_nums(bb, cs, COL_LINKS, v[5], n);
+        lasted[i] = zigzag((int64_t)f->lasted[by->order[i]]);
+    chunk_nums(bb, cs, COL_SHAPE, by->local, n);
+    chunk_bytes(bb, cs, COL_SPAN_ID, f->span_id, (size_t)n * 8);
+    chunk_nums(bb, cs, COL_PARENT, f->parent, n);
+    chunk_bytes(bb, cs, COL_ORPHAN, f->orphan, 8 * f->orphans);
+    chunk_nums(bb, cs, COL_START, f->start, n);
+    chunk_nums(bb, cs, COL_DURATION, lasted, n);
+    chunk_nums(bb, cs, COL_FLAGS, f->flags, n);
+    for (uint32_t k = 0; k < ARRAY_LEN(f->dropped); k++)
+        chunk_nums(bb, cs, COL_DROPPED_ATTRS + k, f->dropped[k], n);
+    chunk_strs(bb, cs, COL_TRACE_STATE, f->trace_state, n);
+    chunk_strs(bb, cs, COL_MESSAGE, f->message, n);
+    chunk_nums(bb, cs, COL_EVENTS, f->events, n);
+    chunk_nums(bb, cs, COL_LINKS, f->links, n);
 }
 
 static void chunk_children(struct block_builder *bb, struct chunks *cs, const struct row *rows,
-                           uint32_t n)
+                           uint32_t n, const struct span_fields *f)
 {
-    size_t events = 0, links = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        events += rows[i].rec->event_count;
-        links += rows[i].rec->link_count;
-    }
     uint64_t *time, *dropped;
-    struct rows_by_shape by = put_events(bb, rows, n, events, &time, &dropped);
+    size_t events = f->event_total, links = f->link_total;
+    struct rows_by_shape by = put_events(bb, rows, n, f->events, events, &time, &dropped);
     chunk_nums(bb, cs, COL_EVENT_SHAPE, by.local, (uint32_t)events);
     chunk_nums(bb, cs, COL_EVENT_TIME, time, (uint32_t)events);
     chunk_nums(bb, cs, COL_EVENT_DROPPED, dropped, (uint32_t)events);
     struct link_cols l;
-    by = put_links(bb, rows, n, links, &l);
+    by = put_links(bb, rows, n, f->links, links, &l);
     chunk_nums(bb, cs, COL_LINK_SHAPE, by.local, (uint32_t)links);
     chunk_bytes(bb, cs, COL_LINK_TRACE_ID, l.trace_id, links * 16);
     chunk_bytes(bb, cs, COL_LINK_SPAN_ID, l.span_id, links * 8);
     chunk_strs(bb, cs, COL_LINK_STATE, l.state, (uint32_t)links);
     chunk_nums(bb, cs, COL_LINK_DROPPED, l.dropped, (uint32_t)links);
     chunk_nums(bb, cs, COL_LINK_FLAGS, l.flags, (uint32_t)links);
-}
-
-static struct rows_by_shape put_spans(struct block_builder *bb, const struct row *rows, uint32_t n)
-{
-    struct child_rows c = child_rows(bb, TABLE_SPAN, n);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct batch *b = bb->batches[rows[i].batch];
-        c.shape[i] = rows[i].shape;
-        c.attrs[i] = b->attrs + rows[i].rec->attr_at;
-        c.heap[i] = b->heap;
-    }
-    return put_table(bb, &c.in);
-}
-
-static void chunk_span_ids(struct block_builder *bb, struct chunks *cs, const struct row *rows,
-                           uint32_t n)
-{
-    uint8_t *ids = group_alloc(bb, n, 8);
-    for (uint32_t i = 0; i < n; i++)
-        store_u64be(ids + (size_t)i * 8, rows[i].span_id);
-    chunk_bytes(bb, cs, COL_SPAN_ID, ids, (size_t)n * 8);
 }
 
 /* Directory: tables, parts, columns, tail. */
@@ -643,14 +648,14 @@ void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct
     for (uint32_t i = 0; i < ARRAY_LEN(bb->recent); i++)
         bb->recent[i] = i + 1; /* no hash that belongs here */
     *g = (struct group_info){.rows = n, .parts = part_count, .min_ns = UINT64_MAX};
+    struct span_fields f;
+    fields_init(bb, &f, n);
+    take_fields(bb, &f, rows, bb->parents + at, n);
+    take_starts(&f, rows, n, parts, g);
     chunk_traces(bb, &cs, rows, parts, part_count);
-    struct rows_by_shape by = put_spans(bb, rows, n);
-    chunk_nums(bb, &cs, COL_SHAPE, by.local, n);
-    chunk_span_ids(bb, &cs, rows, n);
-    chunk_parents(bb, &cs, rows, bb->parents + at, n);
-    chunk_times(bb, &cs, rows, n, parts, by.order, g);
-    chunk_rare(bb, &cs, rows, n);
-    chunk_children(bb, &cs, rows, n);
+    struct rows_by_shape by = put_table(bb, &f.attrs.in);
+    chunk_spans(bb, &cs, &f, &by, n);
+    chunk_children(bb, &cs, rows, n, &f);
     chunk_attrs(bb, &cs);
     g->data_len = bb->out.n - from;
     write_dir(bb, &cs, part_count, g);

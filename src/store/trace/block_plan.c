@@ -314,6 +314,7 @@ static void plan_batch(struct block_builder *bb, uint32_t no)
         bb->row_trace[bb->row_count] = trace;
         bb->unsorted[bb->row_count++] = (struct row){.start_ns = s->start_ns,
                                                      .span_id = load_u64be(s->span_id),
+                                                     .parent_id = load_u64be(s->parent_id),
                                                      .rec = s,
                                                      .batch = no,
                                                      .shape = shape};
@@ -430,7 +431,7 @@ static void add_orphan(struct block_builder *bb, const struct row *r)
                            sizeof *bb->orphans);
     struct block_orphan *o = &bb->orphans[bb->orphan_count++];
     memcpy(o->trace_id, r->rec->trace_id, 16);
-    memcpy(o->parent_id, r->rec->parent_id, 8);
+    store_u64be(o->parent_id, r->parent_id);
     o->service = service_of(bb, r);
     o->minute = (uint32_t)(r->start_ns / NS_PER_MINUTE);
 }
@@ -453,7 +454,7 @@ static void plan_parents(struct block_builder *bb, struct row *v, uint32_t n, ui
             slot[at] = i + 1;
     }
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t id = load_u64be(v[i].rec->parent_id);
+        uint64_t id = v[i].parent_id;
         parent[i] = PARENT_NONE;
         if (!id)
             continue;
@@ -468,15 +469,6 @@ static void plan_parents(struct block_builder *bb, struct row *v, uint32_t n, ui
             add_orphan(bb, &v[i]);
         }
     }
-}
-
-/* The records of a trace lie all over the batches: ask for them while the trace before is planned.
- */
-static void fetch_parents(const struct block_builder *bb, const struct trace_at *t)
-{
-    enum { FETCH_MAX = 64 };
-    for (uint32_t i = 0; i < t->count && i < FETCH_MAX; i++)
-        __builtin_prefetch(bb->rows[t->at + i].rec->parent_id);
 }
 
 void plan_spans(struct block_builder *bb)
@@ -503,8 +495,6 @@ void plan_spans(struct block_builder *bb)
     place_rows(bb);
     for (uint32_t i = 0; i < bb->trace_count; i++) {
         struct trace_at *t = &bb->traces[bb->trace_order[i]];
-        if (i + 1 < bb->trace_count)
-            fetch_parents(bb, &bb->traces[bb->trace_order[i + 1]]);
         sort_rows(bb->rows + t->at, t->count, bb->unsorted);
         plan_parents(bb, bb->rows + t->at, t->count, bb->parents + t->at);
     }
