@@ -126,10 +126,14 @@ static uint32_t dict_number(struct block_builder *bb, struct col *c, struct str 
 static void put_strs(struct block_builder *bb, struct col *c, const struct rows_in *in,
                      const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
 {
+    enum { AHEAD = 6 };
     const char *p = NULL; /* the value before */
     uint32_t len = 0, id = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct attr_rec *a = in->attrs[rows[i]] + slot;
+        if (i + AHEAD < n)
+            __builtin_prefetch(in->heap[rows[i + AHEAD]] +
+                               in->attrs[rows[i + AHEAD]][slot].v.s.off);
         const char *q = in->heap[rows[i]] + a->v.s.off;
         if (!p || a->v.s.len != len || (q != p && !same_bytes(p, q, len))) {
             len = a->v.s.len;
@@ -232,33 +236,33 @@ static void count_values(struct block_builder *bb, const struct keylist *list, u
     }
 }
 
+enum { STRIP = 32, FETCH_ATTRS = 32 };
+
 /* Attributes lie all over the batches: ask for those of the next rows while these are worked on. */
 static void fetch_attrs(const struct rows_in *in, const uint32_t *rows, uint32_t n, uint32_t attrs)
 {
-    for (uint32_t i = 0; i < n; i++) {
+    attrs = attrs < FETCH_ATTRS ? attrs : FETCH_ATTRS;
+    for (uint32_t i = 0; i < n && i < STRIP; i++) {
         const char *a = (const char *)in->attrs[rows[i]];
         for (size_t at = 0; at < attrs * sizeof(struct attr_rec); at += 64)
             __builtin_prefetch(a + at);
     }
 }
 
-/* The values of rows order[at..end), which have one shape. Strip by strip, so that what was fetched
- * for the first key is still near for the last. */
+/* The values of rows order[at..end), which have one shape; the first STRIP were asked for. Strip by
+ * strip, so that what was fetched for the first key is still near for the last. */
 static void put_shape(struct block_builder *bb, const struct rows_in *in,
                       const struct keylist *list, const uint32_t *order, uint32_t at, uint32_t end)
 {
-    enum { STRIP = 32, FETCH_ATTRS = 32 };
     const uint32_t *cols = bb->list_pool + list->at;
     uint32_t *first = group_alloc(bb, list->n, sizeof *first);
-    uint32_t fetch = list->n < FETCH_ATTRS ? list->n : FETCH_ATTRS;
     for (uint32_t j = 0; j < list->n; j++) {
         first[j] = bb->cols[cols[j]].n;
         bb->cols[cols[j]].n += end - at;
     }
-    fetch_attrs(in, order + at, end - at < STRIP ? end - at : STRIP, fetch);
     for (uint32_t i = at; i < end; i += STRIP) {
         uint32_t n = end - i < STRIP ? end - i : STRIP, next = end - i - n;
-        fetch_attrs(in, order + i + n, next < STRIP ? next : STRIP, fetch);
+        fetch_attrs(in, order + i + n, next, list->n);
         for (uint32_t j = 0; j < list->n; j++) {
             struct col *c = &bb->cols[cols[j]];
             uint64_t *out = c->vals ? c->vals + first[j] + (i - at) : NULL;
@@ -290,6 +294,9 @@ static struct rows_by_shape put_table(struct block_builder *bb, const struct row
     }
     for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
         uint32_t end = shape_end(bb, in, &by, k);
+        if (k + 1 < by.shape_count)
+            fetch_attrs(in, by.order + end, in->n - end,
+                        bb->lists[shapes[by.shapes[k + 1]].list].n);
         put_shape(bb, in, &bb->lists[shapes[by.shapes[k]].list], by.order, at, end);
         at = end;
     }
