@@ -363,7 +363,7 @@ static const struct resource no_resource;
 
 static bool same_process(const struct resource *a, const struct resource *b)
 {
-    return str_eq(resource_service(a), resource_service(b)) && kvs_eq(&a->attrs, &b->attrs);
+    return str_eq(a->service, b->service) && kvs_eq(&a->attrs, &b->attrs);
 }
 
 static uint32_t process_add(struct processes *p, const struct resource *r, uint64_t content)
@@ -419,7 +419,7 @@ static void put_processes(struct json_writer *w, const struct processes *p, stru
         json_key(w, str_of(text, 1 + num_put_u64(text + 1, i + 1)));
         json_object(w);
         JSON_KEY_C(w, "serviceName");
-        json_str(w, resource_service(r));
+        json_str(w, r->service);
         JSON_KEY_C(w, "tags");
         json_array(w);
         for (uint32_t k = 0; k < r->attrs.n; k++)

@@ -267,16 +267,25 @@ void bb_too_deep(struct batch_builder *b)
     mark_bad(b, REJECT_DEPTH);
 }
 
+/* The name under which searches, the catalogue and answers know the resource: service.name, or
+ * Jaeger's placeholder for what is missing there. */
 static void find_service(struct batch_builder *b, struct group_rec *g)
 {
-    const struct attr_rec *a = bb_attrs(b) + g->res_attr_at;
+    struct str placeholder = g->res_attr_count ? STR("missing-service-name")
+                                               : STR("OTLPResourceNoServiceName");
     for (uint32_t i = 0; i < g->res_attr_count; i++) {
-        if (a[i].type == ATTR_STR &&
-            heap_has(b, batch_dict_ref(&b->keys, a[i].key), STR("service.name"))) {
-            g->service = a[i].v.s;
+        const struct attr_rec *a = bb_attrs(b) + g->res_attr_at + i;
+        if (!heap_has(b, batch_dict_ref(&b->keys, a->key), STR("service.name")))
+            continue;
+        if (a->type == ATTR_STR && a->v.s.len) {
+            g->service = a->v.s;
             return;
         }
+        placeholder = a->type == ATTR_STR ? STR("empty-service-name")
+                                          : STR("service-name-wrong-type");
+        break;
     }
+    g->service = bb_string(b, placeholder);
 }
 
 /* Ends the attributes of what was begun last. */

@@ -76,7 +76,7 @@ struct attr_rec {
 
 /* One resource and scope; spans of a batch share few of these. */
 struct group_rec {
-    struct sref service; /* the value of service.name when it is a string, else empty */
+    struct sref service; /* service.name, or a placeholder that says why not (batch.c) */
     uint32_t res_attr_at, res_attr_count;
     uint32_t scope_attr_at, scope_attr_count;
     uint32_t res_dropped, scope_dropped;

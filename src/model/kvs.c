@@ -109,18 +109,6 @@ uint64_t resource_hash(const struct resource *r, uint64_t seed)
     return kvs_hash(&r->attrs, hash_str(r->schema_url, hash_u64(r->dropped, seed)));
 }
 
-struct str resource_service(const struct resource *r)
-{
-    if (!r || (!r->service.n && !r->attrs.n))
-        return STR("OTLPResourceNoServiceName");
-    if (r->service.n)
-        return r->service;
-    const struct value *v = kvs_get(&r->attrs, STR("service.name"));
-    if (!v)
-        return STR("missing-service-name");
-    return v->type == ATTR_STR ? STR("empty-service-name") : STR("service-name-wrong-type");
-}
-
 bool scope_eq(const struct scope *a, const struct scope *b)
 {
     return a == b || (a->dropped == b->dropped && str_eq(a->name, b->name) &&

@@ -15,9 +15,6 @@ void kvs_sort(struct kvs *kvs); /* in place, by kv_cmp */
 
 bool resource_eq(const struct resource *a, const struct resource *b);
 uint64_t resource_hash(const struct resource *r, uint64_t seed);
-/* The service a person is shown: service.name, or Jaeger's placeholder for what is missing there.
- */
-struct str resource_service(const struct resource *r);
 bool scope_eq(const struct scope *a, const struct scope *b);
 uint64_t scope_hash(const struct scope *s, uint64_t seed);
 

@@ -30,7 +30,7 @@ struct kvs {
 };
 
 struct resource {
-    struct str service; /* service.name when it is a string, else empty; also among attrs */
+    struct str service; /* service.name, or the placeholder for it (batch.c) */
     struct kvs attrs;
     uint32_t dropped;
     struct str schema_url;

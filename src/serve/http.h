@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An HTTP server of routes, the same for HTTP/1.1 and HTTP/2 without TLS (h2c by prior knowledge or
- * Upgrade; the first bytes of a connection tell which). gRPC (serve/grpc.h) rides on the same
+/* An HTTP server of routes, the same for HTTP/1.1 and HTTP/2 without TLS (h2c by prior
+ * knowledge; the first bytes of a connection tell which). gRPC (serve/grpc.h) rides on the same
  * HTTP/2 connections.
  *
  * A handler runs when the whole request body has arrived and been decompressed. It answers at once,

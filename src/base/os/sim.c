@@ -194,7 +194,8 @@ static void path_parent(const char *path, char out[PATH_MAX])
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
     if (n == 0) {
-        strcpy(out, slash ? "/" : ".");
+        out[0] = slash ? '/' : '.';
+        out[1] = '\0';
         return;
     }
     memcpy(out, path, n);

@@ -44,7 +44,7 @@ static enum errc count_services(const struct trace *t, struct arena *a, struct t
         const struct span *s = t->spans[i];
         if (i && s->resource != t->spans[i - 1]->resource)
             at++;
-        v[at].name = resource_service(s->resource);
+        v[at].name = s->resource->service;
         v[at].span_count++;
         v[at].error_count += s->status == STATUS_ERROR;
     }
@@ -80,7 +80,7 @@ enum errc summarize_trace(const struct trace *t, struct arena *a, struct trace_s
         return E_OK;
     }
     if (root) {
-        out->root_service = resource_service(root->resource);
+        out->root_service = root->resource->service;
         out->root_operation = root->name;
     }
     return count_services(t, a, out);
