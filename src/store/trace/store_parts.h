@@ -22,7 +22,7 @@
 #define RECENT_MAX         3u /* span indexes of built memtables that are kept */
 #define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
 #define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention */
-#define PARENT_BLOCKS_MAX  16u             /* older blocks asked for the parent of one span */
+#define PARENT_BLOCKS_MAX  64u             /* older blocks asked for the parent of one span */
 #define UNREADABLE_MAX     5u
 #define PARENT_LOOKBACK_NS (3600 * NS_PER_S) /* a parent starts at most this before its child … */
 #define PARENT_SKEW_NS     (60 * NS_PER_S)   /* … or, with skewed clocks, this after it */

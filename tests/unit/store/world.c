@@ -333,9 +333,10 @@ const char *world_compare(struct world *w, struct store *s, bool after_crash)
         k.bad = check_batches(w, after_crash);
     for (uint32_t t = 0; !k.bad && t < TENANTS; t++) {
         k.bad = check_names(w, k.snap, t, &a);
-        /* With hundreds of blocks the search for parents has a limit, which is counted. */
-        if (!k.bad && !stat_get(STAT_PARENT_SEARCHES_CUT))
-            k.bad = check_deps(w, k.snap, t, &a);
+        const char *bad = k.bad ? NULL : check_deps(w, k.snap, t, &a);
+        /* With very many blocks the search for parents has a limit, which is counted. */
+        if (bad && !stat_get(STAT_PARENT_SEARCHES_CUT))
+            k.bad = bad;
     }
     arena_fini(&a);
     snap_unref(k.snap);
