@@ -6,8 +6,8 @@
  * parts of a repeated message merge, groups are skipped. A value (AnyValue) sent twice is not
  * merged: the last one counts. UTF-8 is not checked; what is not UTF-8 is kept as it is.
  *
- * Most of the time goes into attributes, so their usual form (key then value, one field each, all
- * lengths below 128) is read without a loop; any other form takes attribute_any(). */
+ * Most of the time goes into attributes, so their usual form (key then value, one field each, short
+ * lengths) is read without a loop; any other form takes attribute_any(). */
 #include "codec/otlp_fields.h"
 
 #include "model/batch_add.h"
@@ -16,8 +16,9 @@
 struct pb_walk {
     struct otlp_walk walk; /* first: the walk hands it back to fields() */
     const uint8_t *start;
-    const uint8_t *wide_end; /* behind what starts here BYTES_WIDE bytes can be read; or NULL */
-    const uint8_t *at;       /* where it went wrong, with why */
+    const uint8_t
+        *wide_end;     /* from here on 2 * BYTES_WIDE bytes can be read; NULL: no such place */
+    const uint8_t *at; /* where it went wrong, with why */
     const char *why;
     bool truncated; /* the request itself ends too early; a message inside it is just malformed */
 };
