@@ -34,6 +34,10 @@ class Failed(AssertionError):
     pass
 
 
+class Skipped(Exception):
+    """Only for what the machine cannot do; counted and named at the end of the run."""
+
+
 def check(truth, *said):
     if not truth:
         raise Failed(" ".join(str(s) for s in said) or "check failed")

@@ -21,17 +21,20 @@ if "-l" in sys.argv:
     for s in chosen:
         print(f"{s.__module__}:{s.__name__}")
     sys.exit(0)
-passed = failed = 0
+passed = failed = skipped = 0
 for number, s in enumerate(chosen, 1):
     begun = time.monotonic()
     try:
         s()
         passed += 1
         print(f"ok {number} - {s.__module__}: {s.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
+    except lib.Skipped as why:
+        skipped += 1
+        print(f"ok {number} - {s.__module__}: {s.__name__} # SKIP {why}", flush=True)
     except Exception as e:  # every failure is reported and counted
         failed += 1
         said = str(e) if isinstance(e, lib.Failed) else traceback.format_exc()
         print("\n".join("# " + line for line in said.splitlines()))
         print(f"not ok {number} - {s.__module__}: {s.__name__}", flush=True)
-print(f"{passed} passed, {failed} failed")
+print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
 sys.exit(1 if failed or not passed else 0)
