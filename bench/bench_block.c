@@ -6,6 +6,7 @@
 #include "codec/otlp.h"
 #include "store/trace/block.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -87,6 +88,12 @@ static bool keep_id(void *arg, const uint8_t id[16], uint64_t min_ns)
         ids->v = xrealloc(ids->v, (ids->cap = ids->cap * 2 + 1024) * 16);
     memcpy(ids->v[ids->n++], id, 16);
     return true;
+}
+
+static double heap_mib(void)
+{
+    struct mallinfo2 m = mallinfo2();
+    return (double)(m.uordblks + m.hblkhd) / (double)MIB;
 }
 
 static void bench_trace(struct block *b)
@@ -196,6 +203,7 @@ int main(int argc, char **argv)
     struct err e = {0};
     struct block *b;
     make_input(&in, spans);
+    double heap = heap_mib();
     struct block_builder *bb = block_builder_new();
     struct block_summary sum = {0};
     double best = 1e30;
@@ -213,6 +221,9 @@ int main(int argc, char **argv)
     printf("spans %u in %zu batches, %.0f bytes a span, %llu traces, %zu orphans\n", in.spans, in.n,
            (double)in.bytes / n, (unsigned long long)sum.meta.trace_count, sum.orphan_count);
     printf("build_ns_per_span %.1f\n", best / n);
+    double kept = heap_mib() - heap;
+    block_builder_trim(bb);
+    printf("builder_mib %.1f, trimmed %.1f\n", kept, heap_mib() - heap);
     printf("bytes_per_span %.2f\n", (double)sum.meta.file_bytes / n);
     double begin = cpu_ns();
     if (block_open(os_posix(), path, &b, &e))

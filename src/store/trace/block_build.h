@@ -25,14 +25,12 @@ struct idtab {
 void idtab_reset(struct idtab *t);
 void idtab_add(struct idtab *t, uint32_t hash, uint32_t id);
 
-/* Room for n elements; doubles. */
+/* Room for n elements; grows by half at least. */
 static inline void *vec_room(void *p, uint32_t *cap, size_t n, size_t size)
 {
     if (LIKELY(n <= *cap))
         return p;
-    size_t want = *cap ? *cap : 64;
-    while (want < n)
-        want *= 2;
+    size_t want = max_size(n, *cap + *cap / 2 + (size_t)64);
     ensure(want <= UINT32_MAX);
     *cap = (uint32_t)want;
     return xrealloc(p, want * size);
@@ -130,6 +128,8 @@ struct edge {
 struct block_builder {
     const struct batch *const *batches;
     size_t batch_count;
+    uint64_t
+        seed[2]; /* of the tables of ids, which a client chooses; the bytes do not depend on it */
     struct arena plan; /* maps of the batches */
     struct batch_map *maps;
 

@@ -271,7 +271,8 @@ static void plan_events(struct block_builder *bb, const struct batch *b, struct 
 
 static uint32_t trace_number(struct block_builder *bb, const uint8_t id[16])
 {
-    uint32_t hash = block_fingerprint(id), at = hash, no;
+    uint64_t mixed = hash_mix(load_u64le(id) + bb->seed[0], load_u64le(id + 8) + bb->seed[1]);
+    uint32_t hash = (uint32_t)(mixed >> 32), at = hash, no;
     while ((no = idtab_next(&bb->trace_tab, hash, &at)) != NO_ID)
         if (!memcmp(bb->traces[no].id, id, 16))
             return no;
@@ -447,7 +448,7 @@ static void plan_parents(struct block_builder *bb, struct row *v, uint32_t n, ui
     uint32_t *slot = bb->id_slots, mask = size - 1;
     memset(slot, 0, size * sizeof *slot);
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t at = (uint32_t)hash_u64(v[i].span_id, 0) & mask;
+        uint32_t at = (uint32_t)hash_u64(v[i].span_id, bb->seed[0]) & mask;
         while (slot[at] && v[slot[at] - 1].span_id != v[i].span_id)
             at = (at + 1) & mask;
         if (!slot[at])
@@ -458,7 +459,7 @@ static void plan_parents(struct block_builder *bb, struct row *v, uint32_t n, ui
         parent[i] = PARENT_NONE;
         if (!id)
             continue;
-        uint32_t at = (uint32_t)hash_u64(id, 0) & mask;
+        uint32_t at = (uint32_t)hash_u64(id, bb->seed[0]) & mask;
         while (slot[at] && v[slot[at] - 1].span_id != id)
             at = (at + 1) & mask;
         if (slot[at]) {

@@ -484,6 +484,7 @@ enum errc block_build(struct block_builder *bb, struct os *os, const char *path,
 {
     *out = (struct block_summary){0};
     builder_reset(bb);
+    os_random(os, bb->seed, sizeof bb->seed);
     bb->batches = batches;
     bb->batch_count = batch_count;
     enum errc code = os_open(os, path, OS_WRITE | OS_FRESH, &bb->file, e);

@@ -3,6 +3,7 @@
  * makes of the input, and every search finds what match_span finds. */
 #include "base/hash.h"
 #include "base/os/sim.h"
+#include "base/os/thread.h"
 #include "store/trace/block.h"
 #include "store/trace/block_format.h"
 #include "store/trace/match.h"
@@ -593,6 +594,93 @@ TEST(a_block_of_one_span)
                                 .services = 1,
                                 .time_spread = 1},
                 0);
+}
+
+/* One span with 10,000 attributes, among them values of a megabyte; others with none. */
+TEST(a_span_with_too_much_of_everything_reads_back)
+{
+    struct batch_builder b;
+    struct block_builder *bb = block_builder_new();
+    struct made m = {.n = 1};
+    struct buf big = buf_init(MIB);
+    uint8_t id[16] = "too much of all";
+    char key[32];
+    batch_builder_init(&b);
+    buf_add_zero(&big, MIB);
+    CHECK(bb_group_begin(&b));
+    bb_group_scope(&b);
+    bb_group_end(&b);
+    for (uint32_t n = 0; n < 3; n++) {
+        struct span_rec *s = bb_span(&b);
+        memcpy(s->trace_id, id, 16);
+        s->span_id[7] = (uint8_t)(n + 1);
+        s->end_ns = n ? 0 : UINT64_MAX;
+        for (uint32_t i = 0; n == 1 && i < 10000; i++) {
+            memset(big.p + roll(MIB - 8), (int)i, 8);
+            bb_attr_str(&b, text(key, "k", i / 2), i % 3 ? ATTR_STR : ATTR_BYTES,
+                        str_of(big.p, i % 1000 ? i % 50 : MIB));
+        }
+        CHECK(bb_span_end(&b));
+    }
+    CHECK_OK(batch_seal(&b, STR("default"), 1, &m.batch[0], NULL));
+    build(&m, bb);
+    check_all(&m);
+    unmake(&m);
+    batch_builder_fini(&b);
+    buf_fini(&big);
+    block_builder_free(bb);
+}
+
+struct together {
+    struct made *m;
+    const struct trace *all;
+};
+
+static void read_together(void *arg)
+{
+    struct together *t = arg;
+    struct arena a = arena_init(64 * MIB);
+    for (uint32_t i = 0; i < t->all->span_count; i += 7) {
+        struct trace got = {0};
+        const struct span *s = t->all->spans[i];
+        struct found f = {0};
+        struct trace_query q = {
+            .kind = -1, .start_max_ns = UINT64_MAX, .service = s->resource->service};
+        bool found;
+        struct str service;
+        CHECK_OK(block_trace(t->m->block, s->trace_id, &a, &got, NULL));
+        same_trace(&got, only(t->all, s->trace_id, &a));
+        CHECK_OK(block_search(t->m->block, &q, on_hit, &f, NULL));
+        CHECK_OK(block_span_service(t->m->block, s->trace_id, s->span_id, &found, &service, NULL));
+        CHECK(f.n && found);
+        arena_reset(&a);
+    }
+    arena_fini(&a);
+}
+
+TEST(threads_read_one_block_together)
+{
+    struct block_builder *bb = block_builder_new();
+    struct made m = {0};
+    struct arena a = arena_init(64 * MIB);
+    struct thread thread[4];
+    make(&m, &(struct world){.batches = 4,
+                             .spans = 50,
+                             .traces = 30,
+                             .attrs = 4,
+                             .keys = 8,
+                             .services = 3,
+                             .events = true,
+                             .time_spread = NS_PER_S});
+    build(&m, bb);
+    struct together t = {.m = &m, .all = all_spans(&m, &a)};
+    for (size_t i = 0; i < ARRAY_LEN(thread); i++)
+        thread_start(&thread[i], "reader", read_together, &t);
+    for (size_t i = 0; i < ARRAY_LEN(thread); i++)
+        thread_join(&thread[i]);
+    unmake(&m);
+    arena_fini(&a);
+    block_builder_free(bb);
 }
 
 TEST(the_same_batches_give_the_same_bytes)
