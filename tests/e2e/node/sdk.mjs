@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sends one trace with everything a span can carry through the OpenTelemetry SDK and prints what it sent.
 //   node sdk.mjs grpc|proto|json  none|gzip  URL
+import { randomBytes } from 'node:crypto';
 import { context, trace, SpanKind, SpanStatusCode, TraceFlags, createTraceState } from '@opentelemetry/api';
 import { BasicTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { resourceFromAttributes } from '@opentelemetry/resources';
@@ -40,7 +41,7 @@ const provider = new BasicTracerProvider({
 });
 const tracer = provider.getTracer('e2e-scope', '0.9');
 const remote = trace.setSpanContext(context.active(), {
-  traceId: [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, '0')).join(''),
+  traceId: randomBytes(16).toString('hex'),
   spanId: 'b7ad6b7169203331', traceFlags: TraceFlags.SAMPLED, isRemote: true, traceState: createTraceState('vendor=a:1,other=2'),
 });
 const root = tracer.startSpan('GET /things/{id}', {
