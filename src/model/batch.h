@@ -199,7 +199,7 @@ struct batch_dict {
 enum batch_owner { OWNER_NONE, OWNER_RESOURCE, OWNER_SCOPE, OWNER_SPAN, OWNER_EVENT, OWNER_LINK };
 
 /* Reused from request to request by one thread, so its memory stays warm. The fields are private to
- * batch.c. */
+ * batch.c, but for reading rejected. */
 struct batch_builder {
     struct batch_vec groups, spans, attrs, events, links, heap;
     struct batch_dict keys, names;

@@ -19,7 +19,6 @@
  *    requests are neither handled nor consumed: the peer's flow-control window bounds both. */
 #include "serve/grpc.h"
 
-#include "base/log.h"
 #include "base/num.h"
 #include "base/stats.h"
 #include "base/warm.h"
@@ -364,7 +363,7 @@ static void dispatch(struct call *c)
         return;
     c->work.fn = deliver_pooled;
     if (!work_post(pool, &c->work)) {
-        stat_add(STAT_BATCHES_REFUSED_BUSY, 1);
+        stat_add(STAT_REQUESTS_REFUSED_BUSY, 1);
         c->owed = false;
         call_fail_busy(c, "too many large requests at once");
     }
@@ -383,7 +382,7 @@ static void refuse_read(struct call *c, enum grpc_read r)
                   "a message of %u bytes is larger than the limit of %zu", c->in.length,
                   message_max(c));
     } else {
-        stat_add(STAT_BATCHES_REFUSED_MEMORY, 1);
+        stat_add(STAT_REQUESTS_REFUSED_MEMORY, 1);
         call_fail_busy(c, "out of memory");
     }
 }
@@ -395,7 +394,7 @@ static bool hold_input(struct call *c)
     if (!more)
         return true;
     if (!inflight_take(c->server, more)) {
-        stat_add(STAT_BATCHES_REFUSED_MEMORY, 1);
+        stat_add(STAT_REQUESTS_REFUSED_MEMORY, 1);
         call_fail_busy(c, "too many request bytes are held at once");
         return false;
     }
@@ -569,9 +568,10 @@ static bool find_method(struct call *c)
             call_fail(c, GRPC_UNIMPLEMENTED, "%s", (*s)->absent);
             return false;
         }
-        if (c->pub.method)
-            return true;
-        break;
+        if (!c->pub.method)
+            break;
+        c->stream->patient = c->pub.method->client_stream;
+        return true;
     }
     stat_add(STAT_REQUESTS_BAD_PATH, 1);
     call_fail(c, GRPC_UNIMPLEMENTED, "no such method: \"%.*s\"", STR_ARG(str_take(path, 128)));

@@ -11,6 +11,7 @@
 struct ingest;
 
 struct ingest *ingest_new(struct store *store, struct os *os, uint64_t pending_max_bytes);
+/* After store_close: nothing may be waiting. */
 void ingest_free(struct ingest *in);
 
 /* What the sender is told. accepted + rejected = spans that were decoded. */

@@ -118,7 +118,7 @@ static void traces(struct http_req *r)
         if (work_post(recv->pool, &large->work))
             return;
     }
-    stat_add(STAT_BATCHES_REFUSED_BUSY, 1);
+    stat_add(STAT_REQUESTS_REFUSED_BUSY, 1);
     reply_status(r, 503, GRPC_UNAVAILABLE, STR("too many large requests at once"), BUSY_MS,
                  STR_NONE);
 }
