@@ -497,15 +497,15 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                                    .now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS)};
     enum errc rc = manifest_open(&s->manifest, s->os, s->dir, manifest_state_apply, &in, &report,
                                  e);
-    bool damaged = rc == E_OK && !fresh &&
-                   (report.missing || report.unreadable || report.damaged_edits);
+    bool damaged = rc == E_OK && (report.unreadable || report.damaged_edits);
+    bool adopt_them = damaged || (rc == E_OK && report.missing); /* blocks beside no manifest */
     s->next_block = in.next_block;
-    if (damaged) {
+    if (damaged)
         keep_damaged_manifest(s);
+    if (adopt_them && !fresh)
         edit_number(lost, EDIT_NEXT_ID, s->next_block); /* anything: the manifest is rewritten */
-    }
     if (rc == E_OK)
-        rc = handle_strays(s, &in, damaged, e);
+        rc = handle_strays(s, &in, adopt_them, e);
     if (rc == E_OK)
         rc = open_parts(s, &in, v, lost, e);
     if (rc == E_OK && report.torn_bytes)

@@ -362,3 +362,28 @@ TEST(store_rot_is_found_and_set_aside)
         os_sim_free(os);
     }
 }
+
+/* Blocks are never removed because the files beside them are gone, FORMAT among them. */
+TEST(store_adopts_blocks_when_nothing_else_is_left)
+{
+    static const char *const gone[][2] = {
+        {"/data/MANIFEST"}, {"/data/MANIFEST", "/data/FORMAT"}, {"/data/FORMAT"}};
+    for (unsigned i = 0; i < ARRAY_LEN(gone); i++) {
+        struct os *os = os_sim_new(i);
+        struct store_config c;
+        struct store *s = open_sim(os, &c);
+        struct world *w = world_new(i, os_now_ns(os));
+        struct err e;
+        fill(w, s, 40);
+        CHECK_OK(store_flush(s, &e));
+        uint64_t blocks = block_count(s);
+        store_close(s);
+        for (unsigned k = 0; k < 2 && gone[i][k]; k++)
+            CHECK_OK(os_unlink(os, gone[i][k], &e));
+        CHECK_OK(store_open(&s, &c, &e));
+        CHECK_INT(block_count(s), blocks);
+        store_close(s);
+        world_free(w);
+        os_sim_free(os);
+    }
+}
