@@ -45,7 +45,7 @@ struct hconn {
     const struct http_door *door;
     struct hconn *prev, *next;
     struct timer timer;
-    bool writing; /* counted as busy: output waits for the socket */
+    bool writing; /* counted as busy: output is on its way */
     uint8_t peer_len;
     char peer[];
 };

@@ -91,7 +91,7 @@ MUST_CHECK enum errc http_server_open(struct http_server **out, struct loop *con
                                       const struct http_limits *limits, struct err *e);
 /* Stops accepting, sends GOAWAY / Connection: close, lets running requests finish. Any thread. */
 void http_server_drain(struct http_server *s);
-/* Requests still running or connections still open with output. */
+/* Requests still running and connections with output on its way. */
 size_t http_server_busy(struct http_server *s);
 void http_server_close(struct http_server *s); /* after the loops have ended */
 uint16_t http_server_port(const struct http_server *s,

@@ -6,7 +6,10 @@
  * not move it: when it fires the engine looks what is really due and the timer is armed again. So a
  * busy connection costs one timer operation a timeout, not one a request.
  *
- * Busy is a count of requests that live and of connections whose output waits for the socket. */
+ * Busy is a count of requests that live and of connections with output on its way: until the socket
+ * took it, and on a connection that is being closed until the peer has closed too or
+ * CONN_LINGER_NS are over. A process that ended before could lose the last answer: what comes in
+ * on a closed socket resets the connection. */
 #include "serve/engine.h"
 
 #include "base/log.h"

@@ -68,6 +68,8 @@ static struct test_server *server_init(void)
     return &t;
 }
 
+/* A connection the server has ended counts as busy until its peer closed as well (or the linger is
+ * over): close first, then wait. */
 static void wait_until_idle(struct test_server *t)
 {
     while (http_server_busy(t->server))
@@ -311,10 +313,10 @@ static void flood(const char *what, void (*one)(struct buf *b, uint32_t i))
     bool calm = false;
     while (!calm && read_frame(fd, &f))
         calm = f.type == F_GOAWAY && load_u32be(f.payload + 4) == ENHANCE_YOUR_CALM;
+    close(fd);
     wait_until_idle(t);
     if (stat_get(STAT_CONNS_CLOSED_FLOOD) != before + 1)
         test_fail(__FILE__, __LINE__, "%s: not counted as a flood", what);
-    close(fd);
     buf_fini(&b);
     test_server_stop(t);
 }
@@ -425,9 +427,9 @@ TEST(h2_continuations_without_end_are_cut_off)
     buf_reset(&b);
     (void)read_to_end(fd, &b);
     CHECK_INT(stat_get(STAT_CONNS_CLOSED_FLOOD) + stat_get(STAT_CONNS_CLOSED_PROTOCOL), 1);
+    close(fd);
     wait_until_idle(t);
     buf_fini(&b);
-    close(fd);
     test_server_stop(t);
 }
 
@@ -451,9 +453,9 @@ TEST(h2_a_header_bomb_is_refused)
     send_frame(fd, F_HEADERS, END_HEADERS | END_STREAM, 1, buf_str(&b));
     expect_goaway(fd, ENHANCE_YOUR_CALM);
     CHECK_INT(stat_get(STAT_CONNS_CLOSED_FLOOD), 1);
+    close(fd);
     wait_until_idle(t);
     buf_fini(&b);
-    close(fd);
     test_server_stop(t);
 }
 
@@ -495,7 +497,7 @@ TEST(h2_drain_says_goaway_twice_and_finishes_what_runs)
     CHECK(read_frame_of(fd, F_DATA, 1, &f));
     CHECK_STR(payload(&f), STR("through\n"));
     CHECK(!read_frame(fd, &f));
-    wait_until_idle(t);
     close(fd);
+    wait_until_idle(t);
     test_server_stop(t);
 }
