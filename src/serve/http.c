@@ -13,8 +13,9 @@
  *
  * Invariants
  *  1. msg is in the loop's mailbox exactly while `posted`.
- *  2. The request is freed by the pump that finds it ended and everything handed to the stream or
- *     the stream gone; nobody else frees it once a handler has seen it.
+ *  2. The request is freed by the pump that finds it ended, msg not posted, and everything handed
+ *     to the stream or the stream gone; nobody else frees it once a handler has seen it. `drained`
+ *     pumps too, perhaps between the post of the handler's end and its arrival.
  *  3. out never holds more than STREAM_HIGH_BYTES plus one piece, unless the answer is whole
  *     (http_reply): then it holds the answer. */
 #include "serve/engine.h"
@@ -413,6 +414,12 @@ void http_end(struct http_req *r, bool ok)
 
 static const struct stream_sink over_sink;
 
+/* Under lock. The handler is done and its last message has arrived: nothing else points here. */
+static bool is_final(const struct request *q)
+{
+    return q->ended && !q->posted;
+}
+
 /* The stream has all of the answer: it ends by itself, the request is done. */
 static void request_done(struct request *q)
 {
@@ -434,9 +441,9 @@ static bool take_out(struct request *q, bool *last)
         q->sending = q->out;
         q->out = empty;
         q->sent = 0;
-        *last = q->ended && q->ok;
+        *last = is_final(q) && q->ok;
     } else {
-        *last = q->ended && q->ok && !q->out.n;
+        *last = is_final(q) && q->ok && !q->out.n;
     }
     pthread_mutex_unlock(&q->lock);
     return q->sent < q->sending.n;
@@ -466,7 +473,7 @@ static bool send_out(struct request *q)
             return true;
     }
     pthread_mutex_lock(&q->lock);
-    bool over = q->ended && (!q->ok || (q->sent == q->sending.n && !q->out.n)), ok = q->ok;
+    bool over = is_final(q) && (!q->ok || (q->sent == q->sending.n && !q->out.n)), ok = q->ok;
     pthread_mutex_unlock(&q->lock);
     if (over && ok)
         stream_send(s, STR_NONE, true);
@@ -478,11 +485,11 @@ static bool send_out(struct request *q)
 static void request_pump(struct request *q)
 {
     pthread_mutex_lock(&q->lock);
-    bool started = q->started, ended = q->ended, bare = ended && q->ok && !q->out.n;
+    bool started = q->started, final = is_final(q), bare = final && q->ok && !q->out.n;
     pthread_mutex_unlock(&q->lock);
     struct stream *s = q->stream;
     if (!s || s->ended) {
-        if (ended)
+        if (final)
             request_done(q);
         return;
     }
@@ -491,7 +498,7 @@ static void request_pump(struct request *q)
     if (!s->head_sent) {
         stream_head(s, q->status, q->headers, q->header_count, q->head_only || bare);
         if (s->ended) {
-            if (ended)
+            if (final)
                 request_done(q);
             return;
         }
@@ -524,7 +531,7 @@ static void request_lost(struct request *q)
     pthread_mutex_lock(&q->lock);
     q->gone = true;
     pthread_cond_broadcast(&q->room);
-    bool done = q->ended && !q->posted;
+    bool done = is_final(q);
     pthread_mutex_unlock(&q->lock);
     if (done)
         request_done(q);

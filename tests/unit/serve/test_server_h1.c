@@ -564,3 +564,72 @@ TEST(h1_drain_finishes_what_runs_and_closes_the_rest)
     close(busy);
     fixture_fini(&f);
 }
+
+/* --- an answer that ends while its last piece is on its way --- */
+
+#define LATE_TURNS 64u /* more than such an answer takes */
+
+static struct http_req *late;
+static unsigned late_turns; /* until it ends */
+
+static void late_begins(struct http_req *r)
+{
+    static char text[256 * KIB];
+    http_start(r, 200, "application/octet-stream");
+    for (int i = 0; i < 5; i++) /* one piece past what a stream queues */
+        CHECK(http_write(r, str_of(text, sizeof text)));
+    late = r;
+}
+
+static void late_ends(struct timer *t)
+{
+    (void)t;
+    if (late && late_turns-- == 0) {
+        http_end(late, true);
+        late = NULL;
+    }
+}
+
+static const struct http_route late_routes[] = {{"GET", "/late", late_begins, HTTP_ON_LOOP}};
+
+/* Takes what is there; true when the answer is complete. */
+static bool late_read(int fd, size_t *got)
+{
+    static char bytes[64 * KIB];
+    ssize_t n;
+    bool whole = false;
+    while ((n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0) {
+        *got += (size_t)n;
+        whole = n >= 5 && memcmp(bytes + n - 5, "0\r\n\r\n", 5) == 0;
+    }
+    return whole && *got > 5 * 256 * KIB;
+}
+
+/* Whatever the turn in which the handler ends: between the loop's messages and its output stands a
+ * moment when the socket's drain finds the answer whole while the handler's message still waits. */
+TEST(h1_an_answer_may_end_in_any_turn_of_the_loop)
+{
+    struct test_server t = test_server_init();
+    struct timer timer = {.fn = late_ends};
+    struct err e;
+    t.loop = loop_new();
+    t.door.routes = late_routes;
+    t.door.route_count = ARRAY_LEN(late_routes);
+    CHECK_INT(http_server_open(&t.server, &t.loop, 1, &t.door, 1, NULL, &t.limits, &e), E_OK);
+    for (unsigned k = 0; k < LATE_TURNS; k++) {
+        int fd = test_dial(&t);
+        size_t got = 0;
+        late_turns = k;
+        send_text(fd, "GET /late HTTP/1.1\r\nhost: a\r\n\r\n");
+        while (!late_read(fd, &got)) {
+            timer_arm(t.loop, &timer, 0);
+            loop_poll(t.loop);
+        }
+        close(fd);
+        while (http_server_busy(t.server))
+            loop_poll(t.loop);
+    }
+    timer_cancel(t.loop, &timer);
+    http_server_close(t.server);
+    loop_free(t.loop);
+}
