@@ -358,7 +358,7 @@ static enum errc reconcile(struct store *s, struct build *b, struct err *e)
 }
 
 /* What the build learned, as one edit. */
-static void build_edit(struct store *s, struct build *b)
+static enum errc build_edit(struct store *s, struct build *b, struct err *e)
 {
     for (size_t i = 0; i < b->block_n; i++) {
         const struct built_block *block = &b->blocks[i];
@@ -375,6 +375,7 @@ static void build_edit(struct store *s, struct build *b)
     }
     edit_number(&b->edit, EDIT_RELEASE, b->memtable->wal_seq);
     edit_number(&b->edit, EDIT_NEXT_ID, s->next_block);
+    return b->edit.buf.failed ? fail(e, E_NO_MEMORY, "no memory for a manifest edit") : E_OK;
 }
 
 /* --- the whole state, for a rewritten manifest --- */
@@ -499,15 +500,16 @@ enum build_result store_build_step(struct store *s)
         rc = build_blocks(s, b, &e);
         if (rc == E_OK)
             rc = reconcile(s, b, &e);
+        if (rc == E_OK)
+            rc = build_edit(s, b, &e);
         if (rc != E_OK) {
             build_free(b); /* with the files: no edit names them */
             report(s, &e);
             return BUILD_FAILED;
         }
-        build_edit(s, b);
         s->build = b;
     }
-    rc = manifest_commit(s->manifest, buf_str(&b->edit.buf), store_write_state, s, &e);
+    rc = manifest_commit(s->manifest, &b->edit.buf, store_write_state, s, &e);
     if (rc == E_OK) {
         build_finish(s, b);
         s->build = NULL;

@@ -236,11 +236,13 @@ static enum errc rewrite(struct manifest *m, struct str edit, manifest_state *st
     return rc;
 }
 
-enum errc manifest_commit(struct manifest *m, struct str edit, manifest_state *state, void *arg,
-                          struct err *e)
+enum errc manifest_commit(struct manifest *m, const struct buf *edit, manifest_state *state,
+                          void *arg, struct err *e)
 {
     uint64_t limit = max_u64(MANIFEST_REWRITE_MIN, MANIFEST_GROWTH * m->rewritten_bytes);
-    if (m->f && m->end + edit.n <= limit)
-        return append(m, edit, e);
-    return rewrite(m, edit, state, arg, e);
+    if (edit->failed) /* a part of an edit would release log that no block holds */
+        return fail(e, E_NO_MEMORY, "no memory for a manifest edit");
+    if (m->f && m->end + edit->n <= limit)
+        return append(m, buf_str(edit), e);
+    return rewrite(m, buf_str(edit), state, arg, e);
 }

@@ -33,9 +33,10 @@ MUST_CHECK enum errc manifest_open(struct manifest **out, struct os *os, const c
 void manifest_close(struct manifest *m);
 
 /* The edit is on stable storage when it answers E_OK. After a failure it may or may not be there:
- * the caller must commit the same edit again before any other, and keep alive what it names. */
-MUST_CHECK enum errc manifest_commit(struct manifest *m, struct str edit, manifest_state *state,
-                                     void *arg, struct err *e);
+ * the caller must commit the same edit again before any other, and keep alive what it names. An
+ * edit that did not fit its buffer is refused, and is not there. */
+MUST_CHECK enum errc manifest_commit(struct manifest *m, const struct buf *edit,
+                                     manifest_state *state, void *arg, struct err *e);
 
 /* Reads without an open manifest (verify). */
 MUST_CHECK enum errc manifest_scan(struct os *os, const char *dir, manifest_apply *apply, void *arg,

@@ -257,7 +257,7 @@ static enum errc make_fresh(struct store *s, struct err *e)
     struct edit edit;
     edit_init(&edit);
     edit_number(&edit, EDIT_NEXT_ID, s->next_block);
-    enum errc rc = manifest_commit(s->manifest, buf_str(&edit.buf), store_write_state, s, e);
+    enum errc rc = manifest_commit(s->manifest, &edit.buf, store_write_state, s, e);
     edit_fini(&edit);
     if (rc == E_OK)
         rc = os_replace_file(s->os, s->dir, "FORMAT", str_of(format, (size_t)n), e);
@@ -600,8 +600,7 @@ static enum errc load_log(struct store *s, struct version *v, struct err *e)
 static void commit_lost(struct store *s, struct edit *lost)
 {
     struct err e;
-    if (lost->buf.n &&
-        manifest_commit(s->manifest, buf_str(&lost->buf), store_write_state, s, &e) != E_OK)
+    if (lost->buf.n && manifest_commit(s->manifest, &lost->buf, store_write_state, s, &e) != E_OK)
         log_warn("store", "%s", err_msg(&e));
 }
 

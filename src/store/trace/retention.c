@@ -49,7 +49,7 @@ enum errc store_drop_parts(struct store *s, const uint64_t *ids, size_t n, struc
     edit_init(&edit);
     for (size_t i = 0; i < n; i++)
         edit_number(&edit, EDIT_DROP, ids[i]);
-    enum errc rc = manifest_commit(s->manifest, buf_str(&edit.buf), store_write_state, s, e);
+    enum errc rc = manifest_commit(s->manifest, &edit.buf, store_write_state, s, e);
     edit_fini(&edit);
     if (rc == E_OK)
         publish_without(s, ids, n);

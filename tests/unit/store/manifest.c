@@ -40,7 +40,7 @@ static enum errc commit(struct manifest *m, struct sum *s, uint64_t number)
     struct edit edit;
     edit_init(&edit);
     edit_number(&edit, EDIT_RELEASE, number);
-    enum errc rc = manifest_commit(m, buf_str(&edit.buf), write_sum, s, NULL);
+    enum errc rc = manifest_commit(m, &edit.buf, write_sum, s, NULL);
     if (rc == E_OK)
         s->sum += number;
     edit_fini(&edit);
@@ -69,6 +69,30 @@ TEST(manifest_keeps_every_edit)
     m = open_manifest(os, &s, &report);
     CHECK_INT(s.sum, 5050);
     CHECK_INT(report.damaged_edits + report.torn_bytes, 0);
+    manifest_close(m);
+    os_sim_free(os);
+}
+
+/* A part of an edit is worse than none: it may release log and leave out the block. */
+TEST(manifest_refuses_an_edit_that_did_not_fit)
+{
+    struct os *os = os_sim_new(1);
+    struct sum s;
+    struct manifest_report report;
+    CHECK_OK(os_mkdir(os, "/m", NULL));
+    struct manifest *m = open_manifest(os, &s, &report);
+    CHECK_OK(commit(m, &s, 1));
+    struct edit edit;
+    edit_init(&edit);
+    edit.buf.max = 4;
+    edit_number(&edit, EDIT_RELEASE, 2);
+    edit_number(&edit, EDIT_DROP, UINT64_MAX);
+    CHECK(manifest_commit(m, &edit.buf, write_sum, &s, NULL) == E_NO_MEMORY);
+    edit_fini(&edit);
+    CHECK_OK(commit(m, &s, 4));
+    manifest_close(m);
+    m = open_manifest(os, &s, &report);
+    CHECK_INT(s.sum, 5);
     manifest_close(m);
     os_sim_free(os);
 }
