@@ -10,11 +10,12 @@
 
 __extension__ typedef unsigned __int128 u128; /* ISO C has no name for it */
 
-/* 64x64 multiply folded to 64 bits: every input bit reaches every output bit. */
+/* 64x64 multiply folded to 64 bits: every input bit reaches every output bit. The operands are
+ * added back, because a product with zero would forget the other one. */
 static inline uint64_t hash_mix(uint64_t a, uint64_t b)
 {
     u128 m = (u128)a * b;
-    return (uint64_t)m ^ (uint64_t)(m >> 64);
+    return (uint64_t)m ^ (uint64_t)(m >> 64) ^ a ^ b;
 }
 
 #define HASH_K0 UINT64_C(0x9e3779b97f4a7c15)
@@ -26,13 +27,15 @@ static inline uint64_t hash_u64(uint64_t v, uint64_t seed)
     return hash_mix(v ^ HASH_K0, seed ^ HASH_K1);
 }
 
+/* Both operands of every step hold the seed, so that nobody who does not know it can cancel one and
+ * choose inputs that collide. */
 static inline uint64_t hash64(const void *data, size_t n, uint64_t seed)
 {
     const uint8_t *p = data;
     uint64_t h = seed ^ HASH_K2;
     size_t left = n;
     while (left > 16) {
-        h = hash_mix(load_u64le(p) ^ HASH_K0, load_u64le(p + 8) ^ h);
+        h = hash_mix(load_u64le(p) ^ h, load_u64le(p + 8) ^ h ^ HASH_K0);
         p += 16;
         left -= 16;
     }
@@ -46,7 +49,8 @@ static inline uint64_t hash64(const void *data, size_t n, uint64_t seed)
     } else if (left) {
         a = ((uint64_t)p[0] << 16) | ((uint64_t)p[left / 2] << 8) | p[left - 1];
     }
-    return hash_mix(a ^ HASH_K1 ^ n, hash_mix(b ^ HASH_K2, h ^ HASH_K0));
+    h = hash_mix(a ^ h, b ^ h ^ HASH_K1);
+    return hash_mix(h ^ n, h ^ HASH_K0);
 }
 
 static inline uint64_t hash_str(struct str s, uint64_t seed)

@@ -74,6 +74,8 @@ void mailbox_fini(struct mailbox *m)
     pthread_mutex_destroy(&m->lock);
 }
 
+/* Nothing of the mailbox is read after the unlock: its owner may be through with the message, and
+ * with the mailbox, by then. */
 bool mailbox_post(struct mailbox *m, struct msg *msg)
 {
     pthread_mutex_lock(&m->lock);
@@ -86,9 +88,11 @@ bool mailbox_post(struct mailbox *m, struct msg *msg)
     }
     if (first)
         pthread_cond_signal(&m->filled);
+    void (*wake)(void *) = first ? m->wake : NULL;
+    void *wake_arg = m->wake_arg;
     pthread_mutex_unlock(&m->lock);
-    if (first && m->wake)
-        m->wake(m->wake_arg);
+    if (wake)
+        wake(wake_arg);
     return taken;
 }
 

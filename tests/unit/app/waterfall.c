@@ -96,13 +96,13 @@ TEST(waterfall_in_color_at_60_columns)
     add(2, 1, "b", 50, 100)->status = STATUS_ERROR;
     expect(
         &(struct waterfall_style){.width = 60, .color = true},
-        "\033[1mabababababababababababababababab\033[0m  \033[38;5;220mshop\033[0m\n"
+        "\033[1mabababababababababababababababab\033[0m  \033[38;5;44mshop\033[0m\n"
         "\033[1ma\033[0m\n"
         "2026-01-01T00:00:00Z · 100ms · 2 spans · 1 service · \033[1;31m1 error\033[0m\n"
         "\n"
         "                         \033[2m╷0          ╷50.0ms\033[0m\n"
-        "\033[38;5;220mshop\033[0m a                  \033[0m \033[38;5;220m█████████████████████████\033[0m   100ms\n"
-        "\033[2m└─\033[0m\033[38;5;220mb                     \033[0m \033[38;5;220m            ▐████████████\033[0m  50.0ms \033[1;31m✗\033[0m\n");
+        "\033[38;5;44mshop\033[0m a                  \033[0m \033[38;5;44m█████████████████████████\033[0m   100ms\n"
+        "\033[2m└─\033[0m\033[38;5;44mb                     \033[0m \033[38;5;44m            ▐████████████\033[0m  50.0ms \033[1;31m✗\033[0m\n");
 }
 
 TEST(waterfall_shows_orphans_circles_and_doubles)

@@ -61,10 +61,11 @@ static void setup(void)
 
 static void teardown(void)
 {
-    store_close(store); /* answers what is queued */
-    work_pool_free(door_arg.pool);
+    /* As app/wire.c does it: who sends ends before who receives. */
     loop_stop(loop);
     thread_join(&loop_thread);
+    work_pool_free(door_arg.pool);
+    store_close(store);
     http_server_close(server);
     loop_free(loop);
     ingest_free(door_arg.ingest);
