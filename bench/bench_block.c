@@ -113,6 +113,14 @@ static void bench_trace(struct block *b)
     }
     printf("trace_read_us %.1f\n", (cpu_ns() - begin) / 1e3 / (double)reads);
     begin = cpu_ns();
+    for (size_t i = 0; i < ids.n; i++) {
+        struct trace t = {0};
+        arena_reset(&a);
+        if (block_trace(b, ids.v[i], &a, &t, &e))
+            die(&e);
+    }
+    printf("trace_in_order_us %.1f\n", (cpu_ns() - begin) / 1e3 / (double)ids.n);
+    begin = cpu_ns();
     size_t found = 0;
     for (size_t i = 0; i < 1000000; i++) {
         uint8_t id[16] = {0};

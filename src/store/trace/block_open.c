@@ -16,23 +16,45 @@
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER; /* protects the two below */
 static struct reader *pool;
 static unsigned pool_count;
+static _Atomic uint64_t blocks_opened;
 
 /* --- reader contexts --- */
+
+/* Lock held. The reader that knows the block, or else the one that was unused longest. */
+static struct reader *pool_pick(const struct block *b)
+{
+    struct reader **at = &pool;
+    if (!pool)
+        return NULL;
+    while ((*at)->serial != b->serial && (*at)->next)
+        at = &(*at)->next;
+    struct reader *r = *at;
+    *at = r->next;
+    pool_count--;
+    return r;
+}
+
+static void reader_forget(struct reader *r)
+{
+    arena_reset_warm(&r->a, READER_BYTES_KEEP);
+    r->serial = 0;
+    r->shared = NULL;
+    r->rows = NULL;
+}
 
 struct reader *reader_take(struct block *b, struct err *e)
 {
     pthread_mutex_lock(&pool_lock);
-    struct reader *r = pool;
-    if (r) {
-        pool = r->next;
-        pool_count--;
-    }
+    struct reader *r = pool_pick(b);
     pthread_mutex_unlock(&pool_lock);
     if (!r) {
         r = xcalloc(1, sizeof *r);
         r->a = arena_init(READER_BYTES_MAX);
         r->zstd = zstd_ctx_new();
+    } else if (r->serial != b->serial) {
+        reader_forget(r);
     }
+    r->serial = b->serial;
     r->b = b;
     r->e = e;
     r->code = E_OK;
@@ -42,7 +64,8 @@ struct reader *reader_take(struct block *b, struct err *e)
 enum errc reader_give(struct reader *r)
 {
     enum errc code = r->code;
-    arena_reset_warm(&r->a, READER_BYTES_KEEP);
+    if (code || r->a.used_bytes > READER_BYTES_KEEP) /* half read, or too much to keep */
+        reader_forget(r);
     pthread_mutex_lock(&pool_lock);
     bool keep = pool_count < POOL_MAX;
     if (keep) {
@@ -265,6 +288,7 @@ enum errc block_open(struct os *os, const char *path, struct block **out, struct
     struct block *b = xcalloc(1, sizeof *b);
     struct block_trailer t;
     atomic_init(&b->refs, 1);
+    b->serial = 1 + atomic_fetch_add(&blocks_opened, 1);
     pthread_mutex_init(&b->lock, NULL);
     b->path = xstrdup(path);
     enum errc code = os_open(os, path, OS_READ, &b->file, e);
@@ -437,6 +461,8 @@ static void unpack_origins(struct reader *r, struct unpacker *u, struct shared *
 const struct shared *shared_read(struct reader *r)
 {
     struct block *b = r->b;
+    if (r->shared)
+        return r->shared;
     struct shared *s = reader_alloc(r, 1, sizeof *s);
     const uint8_t *in = s ? reader_bytes(r, b->shared_off, b->shared_len, b->shared_crc,
                                          "the meta section")
@@ -452,7 +478,9 @@ const struct shared *shared_read(struct reader *r)
     unpack_origins(r, &u, s);
     for (int t = 0; t < TABLE_COUNT; t++)
         unpack_shapes(r, &u, s, t);
-    return reader_check(r, &u, "the meta section") ? s : NULL;
+    if (reader_check(r, &u, "the meta section"))
+        r->shared = s;
+    return r->shared;
 }
 
 static bool unpack_kvs(struct unpacker *u, struct kvs *out, struct arena *a)

@@ -67,15 +67,15 @@ static bool read_parents(struct trace_read *t, struct rows *g, uint32_t at, uint
 
 static bool read_part(struct trace_read *t, uint32_t group, uint32_t part)
 {
-    struct rows g;
-    if (!rows_open(t->r, t->s, group, &g))
+    struct rows *g = rows_get(t->r, t->s, group);
+    if (!g)
         return false;
     uint32_t at = 0;
     for (uint32_t i = 0; i < part; i++)
-        at += (uint32_t)g.trace_rows[i];
-    uint32_t n = (uint32_t)num_at(g.trace_rows, part);
-    if (!trace_room(t, n) || !span_maker_rows(&t->maker, &g, part, at, n, t->spans + t->n) ||
-        !read_parents(t, &g, at, n))
+        at += (uint32_t)g->trace_rows[i];
+    uint32_t n = (uint32_t)num_at(g->trace_rows, part);
+    if (!trace_room(t, n) || !span_maker_rows(&t->maker, g, part, at, n, t->spans + t->n) ||
+        !read_parents(t, g, at, n))
         return false;
     t->n += n;
     return true;
@@ -98,11 +98,9 @@ static bool resolve_parents(struct trace_read *t)
 static bool part_is(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
                     const uint8_t id[16], bool *is)
 {
-    struct rows g;
-    if (!rows_open(r, s, group, &g))
-        return false;
-    *is = memcmp(g.trace_ids + (size_t)part * 16, id, 16) == 0;
-    return true;
+    const struct rows *g = rows_get(r, s, group);
+    *is = g && memcmp(g->trace_ids + (size_t)part * 16, id, 16) == 0;
+    return g != NULL;
 }
 
 /* Group and part of the trace's first rows; *group is UINT32_MAX when the block has none. */
@@ -212,21 +210,21 @@ static struct str resident_service(struct block *b, const struct shared *s, uint
 static bool find_span(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
                       const uint8_t span_id[8], uint32_t *origin)
 {
-    struct rows g;
+    struct rows *g = rows_get(r, s, group);
     const uint8_t *ids;
     *origin = UINT32_MAX;
-    if (!rows_open(r, s, group, &g) || !rows_bytes(&g, COL_SPAN_ID, g.g->rows * (size_t)8, &ids) ||
-        !rows_shapes(&g, TABLE_SPAN))
+    if (!g || !rows_bytes(g, COL_SPAN_ID, g->g->rows * (size_t)8, &ids) ||
+        !rows_shapes(g, TABLE_SPAN))
         return false;
     if (!ids)
         return reader_bad(r, "span id");
     uint32_t at = 0;
     for (uint32_t i = 0; i < part; i++)
-        at += (uint32_t)g.trace_rows[i];
-    for (uint32_t i = 0; i < g.trace_rows[part]; i++, at++) {
+        at += (uint32_t)g->trace_rows[i];
+    for (uint32_t i = 0; i < g->trace_rows[part]; i++, at++) {
         if (memcmp(ids + (size_t)at * 8, span_id, 8) != 0)
             continue;
-        const struct rows_table *t = &g.table[TABLE_SPAN];
+        const struct rows_table *t = &g->table[TABLE_SPAN];
         *origin = s->shapes[TABLE_SPAN][t->shape[t->local[at]]].origin;
         return true;
     }

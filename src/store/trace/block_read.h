@@ -6,7 +6,9 @@
  * traces, lists, verification, cost; block_search.c  searches.
  *
  * A call borrows a `struct reader`: an arena for everything it decodes, a zstd context and a sticky
- * error. Nothing decoded outlives the call; what the caller keeps is copied into its own arena. */
+ * error. What the caller keeps is copied into its own arena. What was decoded stays with the reader
+ * for the next call on the same block, if it is small and whole: traces that are read one after the
+ * other mostly lie in one row group. */
 #ifndef LYMER_STORE_TRACE_BLOCK_READ_H
 #define LYMER_STORE_TRACE_BLOCK_READ_H
 
@@ -32,6 +34,7 @@ struct group {
 
 struct block {
     _Atomic uint32_t refs;
+    uint64_t serial; /* of this process, from 1: tells it from a block that had its address */
     struct os_file *file;
     char *path;
     struct block_meta meta;
@@ -50,9 +53,12 @@ struct block {
 };
 
 struct reader {
-    struct reader *next; /* in the pool */
+    struct reader *next; /* in the pool, the last used first */
     struct block *b;
     struct arena a;
+    uint64_t serial;             /* of the block the arena's content is of; 0: none */
+    const struct shared *shared; /* once read */
+    struct rows *rows;           /* the row group opened last by rows_get */
     struct zstd_ctx *zstd;
     struct err *e;
     enum errc code; /* sticky */
@@ -60,7 +66,7 @@ struct reader {
 
 /* Never NULL. */
 struct reader *reader_take(struct block *b, struct err *e);
-/* Gives it back; answers its error. */
+/* Gives it back, with what it has decoded of the block; answers its error. */
 enum errc reader_give(struct reader *r);
 /* Notes the first error and answers false, so that `return reader_bad(…)` reads well. */
 bool reader_bad(struct reader *r, const char *what);
@@ -145,6 +151,8 @@ struct rows {
 /* Reads the directory and the list of traces. */
 MUST_CHECK bool rows_open(struct reader *r, const struct shared *s, uint32_t group,
                           struct rows *out);
+/* The same for a call that reads traces: the group that was opened last is kept. NULL is noted. */
+struct rows *rows_get(struct reader *r, const struct shared *s, uint32_t group);
 /* Column values; *out is NULL when the column is absent (zeros). */
 MUST_CHECK bool rows_nums(struct rows *g, uint32_t no, uint32_t n, const uint64_t **out);
 MUST_CHECK bool rows_bytes(struct rows *g, uint32_t no, size_t n, const uint8_t **out);

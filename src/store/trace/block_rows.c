@@ -133,6 +133,15 @@ bool rows_open(struct reader *r, const struct shared *s, uint32_t group, struct 
     return open_columns(out, &u) && open_parts(out, parts);
 }
 
+struct rows *rows_get(struct reader *r, const struct shared *s, uint32_t group)
+{
+    if (r->rows && r->rows->g == &r->b->groups[group])
+        return r->rows;
+    struct rows *rows = reader_alloc(r, 1, sizeof *rows);
+    r->rows = rows && rows_open(r, s, group, rows) ? rows : NULL;
+    return r->rows;
+}
+
 /* --- columns --- */
 
 static struct rows_col *find(const struct rows *g, uint32_t no)
