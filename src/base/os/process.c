@@ -2,6 +2,7 @@
 #include "base/os/process.h"
 
 #include <dirent.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -43,4 +44,9 @@ void process_usage(struct process_usage *u)
         u->cpu_ns = (uint64_t)cpu.tv_sec * NS_PER_S + (uint64_t)cpu.tv_nsec;
     read_memory(u);
     count_files(u);
+}
+
+void process_trim_memory(void)
+{
+    malloc_trim(0);
 }

@@ -14,4 +14,8 @@ struct process_usage {
 /* What cannot be read is 0. Any thread. */
 void process_usage(struct process_usage *u);
 
+/* Gives free memory back to the system. Takes milliseconds after much was freed: for idle moments.
+ */
+void process_trim_memory(void);
+
 #endif

@@ -22,6 +22,7 @@
 #include "store/trace/store_parts.h"
 
 #include "base/log.h"
+#include "base/os/process.h"
 #include "base/stats.h"
 
 #include <errno.h>
@@ -452,6 +453,13 @@ static uint64_t builder_turn(struct store *s)
     }
     if (now_ns >= s->maintain_at_ns && !s->build) {
         store_retain(s);
+        bool idle = s->build_attempts == s->attempts_maintained;
+        if (idle && s->attempts_trimmed != s->build_attempts) {
+            block_builder_trim(s->block_builder);
+            process_trim_memory();
+            s->attempts_trimmed = s->build_attempts;
+        }
+        s->attempts_maintained = s->build_attempts;
         s->maintain_at_ns = now_ns + MAINTAIN_NS;
     }
     if (atomic_load(&s->frozen))

@@ -106,6 +106,8 @@ struct store {
     struct block_builder *block_builder;
     struct build *build; /* built but not committed */
     uint64_t next_block, retry_at_ns, maintain_at_ns;
+    /* build_attempts when retention last ran, and when memory was last given back */
+    uint64_t attempts_maintained, attempts_trimmed;
     unsigned unreadable;   /* times a block could not be asked for a parent since the last build */
     uint64_t released;     /* log segments up to this are in blocks */
     uint64_t synced_at_ns; /* syncer only */
