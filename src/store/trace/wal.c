@@ -75,7 +75,8 @@ struct wal {
     struct seg *segs;
     uint64_t next_seq, next_slot;
     bool poison;
-    struct seg *current; /* writer only; NULL: the next append takes one */
+    pthread_mutex_t sync_lock; /* one wal_sync at a time; taken before lock */
+    struct seg *current;       /* writer only; NULL: the next append takes one */
     struct record_head heads[WAL_GROUP_MAX];
     struct iovec iov[3 * WAL_GROUP_MAX];
 };
@@ -532,7 +533,7 @@ static void dirty_done(struct wal *w, struct seg *s, bool ok)
     }
 }
 
-enum errc wal_sync(struct wal *w, struct err *e)
+static enum errc sync_all(struct wal *w, struct err *e)
 {
     enum errc rc = E_OK;
     for (struct seg *s; (s = dirty_take(w));) {
@@ -542,6 +543,21 @@ enum errc wal_sync(struct wal *w, struct err *e)
         if (rc == E_OK)
             rc = one;
     }
+    return rc;
+}
+
+/* The caller's records may be in a segment that another thread is syncing, and found clean: that
+ * sync is waited for, and its failure is the caller's. */
+enum errc wal_sync(struct wal *w, struct err *e)
+{
+    pthread_mutex_lock(&w->sync_lock);
+    enum errc rc = sync_all(w, e);
+    pthread_mutex_lock(&w->lock);
+    bool poison = w->poison;
+    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->sync_lock);
+    if (rc == E_OK && poison)
+        rc = fail(e, E_IO, "the log could not be synced");
     return rc;
 }
 
@@ -658,6 +674,7 @@ enum errc wal_open(struct wal **out, struct os *os, const char *dir, uint64_t se
     w->segment_bytes = max_u64(round_up(segment_bytes, 4096), WAL_SEGMENT_MIN);
     w->next_seq = released + 1;
     pthread_mutex_init(&w->lock, NULL);
+    pthread_mutex_init(&w->sync_lock, NULL);
     struct found_files found = {.w = w};
     *report = (struct wal_report){0};
     enum errc rc = os_mkdir(os, dir, e);
@@ -685,6 +702,7 @@ void wal_close(struct wal *w)
         free(s);
     }
     pthread_mutex_destroy(&w->lock);
+    pthread_mutex_destroy(&w->sync_lock);
     free(w->dir);
     free(w);
 }

@@ -40,7 +40,8 @@ void wal_close(struct wal *w); /* does not sync */
 MUST_CHECK enum errc wal_append(struct wal *w, const struct str *images, size_t n, size_t *done,
                                 struct err *e);
 /* Syncs every segment that has unsynced records. A segment whose sync failed is given up: what is
- * in it unsynced may be lost. */
+ * in it unsynced may be lost. Any thread; E_IO also for a sync that failed in another thread, until
+ * wal_take_poison has told it. */
 MUST_CHECK enum errc wal_sync(struct wal *w, struct err *e);
 /* Are there records that no sync has covered? */
 bool wal_dirty(struct wal *w);

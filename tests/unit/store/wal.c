@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/os/sim.h"
+#include "base/os/thread.h"
 #include "store/trace/record.h"
 #include "tests/harness.h"
 
@@ -215,5 +216,71 @@ TEST(wal_failed_sync_gives_the_segment_up)
         CHECK_INT(seen.n[n], n);
         CHECK_INT(seen.n[seen.count - 10 + n], 20 + n);
     }
+    os_sim_free(os);
+}
+
+/* A disk whose sync hangs, then fails. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    const struct os_ops *real;
+    bool inside, go;
+} hung = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
+
+static enum errc hung_sync(struct os_file *f, struct err *e)
+{
+    (void)f;
+    pthread_mutex_lock(&hung.lock);
+    hung.inside = true;
+    pthread_cond_broadcast(&hung.moved);
+    while (!hung.go)
+        pthread_cond_wait(&hung.moved, &hung.lock);
+    pthread_mutex_unlock(&hung.lock);
+    return fail(e, E_IO, "the disk is gone");
+}
+
+struct sync_call {
+    struct thread thread;
+    struct wal *w;
+    enum errc result;
+};
+
+static void sync_main(void *arg)
+{
+    struct sync_call *c = arg;
+    c->result = wal_sync(c->w, NULL);
+}
+
+/* The records of one are being synced by the other: its answer is worth no more than that sync. */
+TEST(wal_sync_does_not_overtake_another)
+{
+    struct os *os = os_sim_new(5);
+    struct os_ops ops = *os->ops;
+    struct seen seen;
+    struct wal_report report;
+    struct wal *w = open_wal(os, 0, &seen, &report);
+    struct sync_call first = {.w = w}, second = {.w = w};
+    append(w, 0, 10);
+    hung.inside = hung.go = false;
+    hung.real = os->ops;
+    ops.sync = hung_sync;
+    os->ops = &ops;
+    thread_start(&first.thread, "first", sync_main, &first);
+    pthread_mutex_lock(&hung.lock);
+    while (!hung.inside)
+        pthread_cond_wait(&hung.moved, &hung.lock);
+    thread_start(&second.thread, "second", sync_main, &second);
+    hung.go = true;
+    pthread_cond_broadcast(&hung.moved);
+    pthread_mutex_unlock(&hung.lock);
+    thread_join(&first.thread);
+    thread_join(&second.thread);
+    CHECK(first.result == E_IO);
+    CHECK(second.result == E_IO);
+    os->ops = hung.real;
+    CHECK(wal_take_poison(w));
+    append(w, 10, 20);
+    CHECK_OK(wal_sync(w, NULL));
+    wal_close(w);
     os_sim_free(os);
 }
