@@ -171,10 +171,11 @@ static bool load_tail(struct rows *g)
     if (!in)
         return false;
     struct unpacker u = reader_unpacker(g->r, in, g->tail_len);
-    g->tail = g->tail_raw > READER_BYTES_MAX ? NULL : unpack_bytes(&u, g->tail_raw);
-    return g->tail && !u.bad && u.at == u.end
-               ? true
-               : reader_check(g->r, &u, "a row group's small columns");
+    if (g->tail_raw > READER_BYTES_MAX)
+        return reader_no_memory(g->r);
+    g->tail = unpack_bytes(&u, g->tail_raw);
+    u.bad |= u.at != u.end;
+    return reader_check(g->r, &u, "a row group's small columns");
 }
 
 /* A cursor over the stored column. */
