@@ -35,7 +35,8 @@ struct grpc_method {
     /* The client went away or the deadline passed: what is sent now goes nowhere. Only between the
      * first message or end and grpc_finish. May be NULL. */
     void (*cancelled)(struct grpc_call *c);
-    /* The server is draining: finish what would otherwise never end. May be NULL. */
+    /* The server is draining (grpc_draining) or the client has closed its side of the connection:
+     * finish what would otherwise never end. May be NULL. */
     void (*drain)(struct grpc_call *c);
 };
 

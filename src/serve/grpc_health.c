@@ -77,6 +77,10 @@ static void watch(struct grpc_call *c, struct str msg)
 static void watch_drain(struct grpc_call *c)
 {
     char out[2];
+    if (!grpc_draining(c)) {
+        grpc_finish(c, STATUS_UNAVAILABLE, STR("the client has closed its side"), STR_NONE);
+        return;
+    }
     if (c->state) /* a service we know */
         grpc_send(c, response(out, NOT_SERVING));
     grpc_finish(c, STATUS_UNAVAILABLE, STR("the server is shutting down"), STR_NONE);

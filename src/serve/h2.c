@@ -82,6 +82,7 @@ struct h2 {
     bool fatal; /* close at the end of the turn */
     bool dead;  /* streams are over, the last frames are on their way out */
     bool drain, drain_final;
+    bool eof; /* the peer will say nothing more */
     uint64_t drain_ns;
 };
 
@@ -315,6 +316,13 @@ static void h2_reset(struct stream *s, uint32_t h2_code)
     if (nghttp2_submit_rst_stream(hs->conn->session, 0, hs->id, h2_code) != 0)
         hs->conn->fatal = true;
     h2_wake(hs->conn);
+}
+
+static void h2_cancel(struct h2_stream *hs)
+{
+    hs->stream.ended = true;
+    hs->progress_ns = h2_now(hs->conn);
+    h2_reset(&hs->stream, NGHTTP2_CANCEL);
 }
 
 static size_t h2_queued(const struct stream *s)
@@ -556,7 +564,7 @@ static void stop_when_done(struct h2 *c)
 {
     if (!nghttp2_session_want_read(c->session) && !nghttp2_session_want_write(c->session))
         c->fatal = true;
-    if (!c->fatal && !(c->drain_final && !c->stream_count))
+    if (!c->fatal && !((c->drain_final || c->eof) && !c->stream_count))
         return;
     c->dead = true;
     end_streams(c);
@@ -639,15 +647,28 @@ static void h2_drained(struct hconn *h)
     h2_wake(h2_of(h));
 }
 
+/* Ends what would otherwise never end (a watch). */
+static void drain_streams(struct h2 *c)
+{
+    for (struct h2_stream *hs = c->streams, *next; hs; hs = next) {
+        next = hs->next;
+        if (hs->opened && !hs->stream.ended && hs->stream.sink->drain)
+            hs->stream.sink->drain(&hs->stream);
+    }
+}
+
 /* A peer that closes its writing side can still read answers, but can send no window updates: what
- * does not fit its windows ends by the write timeout. */
+ * does not fit its windows ends by the write timeout. Mostly it is a peer that died: a request half
+ * sent is dropped, a watch ends, and with the last answer the connection does. */
 static void h2_eof(struct hconn *h)
 {
     struct h2 *c = h2_of(h);
+    c->eof = true;
     for (struct h2_stream *hs = c->streams; hs; hs = hs->next)
-        if (hs->in_done)
-            return;
-    conn_close(h->conn);
+        if (!hs->in_done && !hs->stream.ended)
+            h2_cancel(hs);
+    drain_streams(c);
+    h2_wake(c);
 }
 
 static void h2_drain(struct hconn *h)
@@ -659,11 +680,7 @@ static void h2_drain(struct hconn *h)
     c->drain_ns = h2_now(c) + DRAIN_NOTICE_NS;
     nghttp2_submit_shutdown_notice(c->session);
     hconn_arm(h, c->drain_ns);
-    for (struct h2_stream *hs = c->streams, *next; hs; hs = next) {
-        next = hs->next;
-        if (hs->opened && !hs->stream.ended && hs->stream.sink->drain)
-            hs->stream.sink->drain(&hs->stream);
-    }
+    drain_streams(c);
     h2_wake(c);
 }
 
@@ -689,9 +706,7 @@ static void expire_streams(struct h2 *c, uint64_t now)
         if (stream_due(hs) > now)
             continue;
         stat_add(STAT_REQUESTS_BAD_TIMEOUT, 1);
-        hs->stream.ended = true;
-        hs->progress_ns = now;
-        h2_reset(&hs->stream, NGHTTP2_CANCEL);
+        h2_cancel(hs);
     }
 }
 

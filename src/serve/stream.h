@@ -32,7 +32,8 @@ struct stream_sink {
     void (*end)(struct stream *s);
     /* Queued output fell to STREAM_LOW_BYTES after stream_send had answered false. May be NULL. */
     void (*drained)(struct stream *s);
-    /* The server is draining: end what would otherwise never end (a watch). May be NULL. */
+    /* The server is draining, or the peer will say nothing more on the whole connection: end what
+     * would otherwise never end (a watch). May be NULL. */
     void (*drain)(struct stream *s);
     /* Last call. answered: the whole answer was handed to the socket; else the peer reset the
      * stream, or the connection broke. */

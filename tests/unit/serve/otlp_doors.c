@@ -62,9 +62,9 @@ static void setup(void)
 static void teardown(void)
 {
     /* As app/wire.c does it: who sends ends before who receives. */
+    work_pool_free(door_arg.pool);
     loop_stop(loop);
     thread_join(&loop_thread);
-    work_pool_free(door_arg.pool);
     store_close(store);
     http_server_close(server);
     loop_free(loop);
@@ -386,6 +386,25 @@ TEST(a_health_watch_waits_for_services_it_does_not_know)
     rpc_pump(&r, 7);
     CHECK_STR(buf_str(&r.data), STR("\0\0\0\0\2\x08\x03"));
     rpc_close(&r); /* leaves without a word */
+    teardown();
+}
+
+/* A client that dies leaves a closed socket behind its watch and nothing else. */
+TEST(a_health_watch_ends_with_its_client)
+{
+    setup();
+    struct rpc r = {0};
+    rpc_open(&r, "/grpc.health.v1.Health/Watch", NULL, NULL);
+    rpc_message(&r, STR(""));
+    rpc_pump(&r, 7);
+    CHECK_INT(stat_get(STAT_CONNS_OPEN), 1);
+    CHECK_INT(shutdown(r.fd, SHUT_WR), 0); /* as a close, but to be seen from here */
+    char bytes[256];
+    ssize_t n;
+    while ((n = recv(r.fd, bytes, sizeof bytes, 0)) > 0)
+        ;
+    CHECK_INT(n, 0);
+    rpc_close(&r);
     teardown();
 }
 

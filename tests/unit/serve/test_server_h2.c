@@ -297,6 +297,33 @@ TEST(h2_a_header_block_that_never_ends_in_time_and_an_idle_connection_end)
     test_server_stop(t);
 }
 
+/* What was asked is answered, what was half asked is dropped, then the connection ends: it does not
+ * wait for the idle timeout. */
+TEST(h2_a_half_closed_peer_gets_its_answers)
+{
+    struct test_server *t = server_init();
+    static struct frame f;
+    test_server_start(t);
+    int fd = h2_dial(t);
+    at_gate = 0;
+    pthread_mutex_lock(&gate);
+    send_head(fd, 1, "GET", "/gate", true);
+    send_head(fd, 3, "POST", "/size", false);
+    while (!at_gate)
+        sched_yield();
+    CHECK_INT(shutdown(fd, SHUT_WR), 0);
+    CHECK(read_frame_of(fd, F_RST, 3, &f));
+    CHECK_INT(load_u32be(f.payload), CANCEL);
+    pthread_mutex_unlock(&gate);
+    CHECK(read_frame_of(fd, F_DATA, 1, &f));
+    CHECK_STR(payload(&f), STR("through\n"));
+    CHECK(!read_frame(fd, &f));
+    wait_until_idle(t);
+    CHECK_INT(stat_get(STAT_CONNS_OPEN), 0);
+    close(fd);
+    test_server_stop(t);
+}
+
 /* --- floods --- */
 
 static void flood(const char *what, void (*one)(struct buf *b, uint32_t i))
