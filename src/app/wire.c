@@ -370,11 +370,13 @@ static enum errc start(struct server *s, struct err *e)
     return E_OK;
 }
 
-/* Also after a start that stopped halfway. */
+/* Also after a start that stopped halfway. The pool ends before the loops, which its handlers may
+ * wait for, and is freed after them: connections that had nothing to say while the server drained
+ * may still come with a request. */
 static void stop(struct server *s)
 {
     if (s->pool)
-        work_pool_free(s->pool);
+        work_pool_stop(s->pool);
     for (size_t i = 0; i < s->loop_count; i++) {
         loop_stop(s->loops[i]);
         if (s->threads[i].started)
@@ -383,6 +385,7 @@ static void stop(struct server *s)
     if (s->store)
         store_close(s->store);
     http_server_close(s->http);
+    work_pool_free(s->pool);
     if (s->ingest)
         ingest_free(s->ingest);
     for (size_t i = 0; i < s->loop_count; i++)

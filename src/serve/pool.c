@@ -62,16 +62,22 @@ bool work_post(struct work_pool *p, struct work *w)
     return taken;
 }
 
-void work_pool_free(struct work_pool *p)
+void work_pool_stop(struct work_pool *p)
 {
-    if (!p)
-        return;
     pthread_mutex_lock(&p->lock);
     p->closing = true;
     pthread_cond_broadcast(&p->filled);
     pthread_mutex_unlock(&p->lock);
     for (unsigned i = 0; i < p->thread_count; i++)
         thread_join(&p->threads[i]);
+    p->thread_count = 0;
+}
+
+void work_pool_free(struct work_pool *p)
+{
+    if (!p)
+        return;
+    work_pool_stop(p);
     pthread_cond_destroy(&p->filled);
     pthread_mutex_destroy(&p->lock);
     free(p);

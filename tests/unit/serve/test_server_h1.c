@@ -524,6 +524,17 @@ TEST(h1_a_full_pool_says_try_again)
     fixture_fini(&f);
 }
 
+/* The server's last moments: the pool has ended, a loop still runs. */
+TEST(h1_a_stopped_pool_says_try_again)
+{
+    struct fixture f = fixture_init();
+    test_server_start(&f.t);
+    work_pool_stop(f.t.pool);
+    CHECK_INT(ask(&f.t, STR("GET /flow HTTP/1.1\r\n" A "\r\n"), &f.head, &f.body), 503);
+    CHECK_INT(stat_get(STAT_REQUESTS_REFUSED_BUSY), 1);
+    fixture_fini(&f);
+}
+
 TEST(h1_connections_past_the_limit_are_refused)
 {
     struct fixture f = fixture_init();
