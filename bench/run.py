@@ -53,7 +53,7 @@ class Run(lib.Server):
 
 
 def load(*flags):
-    done = lib.run(lib.LYMER, "load", "--profile", "shop", *flags, timeout=1200)
+    done = lib.run(lib.LYMER, "load", "--profile", "shop", "--seed", "1", *flags, timeout=1200)
     return json.loads(done.stdout.decode().strip().splitlines()[-1])
 
 
@@ -126,7 +126,7 @@ def memory():
         lib.until(lambda: lib.get(server.url("/api/services")), what="first query")
         row("resident, idle", server.rss() / 1e6, 15, "MB", "less")
         rate = 10_000
-        command = [lib.LYMER, "load", "--profile", "shop", "--endpoint", f"grpc://127.0.0.1:{server.port('grpc')}",
+        command = [lib.LYMER, "load", "--profile", "shop", "--seed", "1", "--endpoint", f"grpc://127.0.0.1:{server.port('grpc')}",
                    "--rate", str(rate), "--traces", traces(int(rate * 60 * MINUTES))]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
             peak = 0

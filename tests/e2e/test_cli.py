@@ -89,6 +89,13 @@ def same_seed_same_bytes():
     with Server(memory=True) as one, Server(memory=True) as two:
         a, b = load(one, *flags), load(two, *flags)
         equal([a["bytes"], a["spans_sent"], a["traces"]], [b["bytes"], b["spans_sent"], b["traces"]], "sizes")
+        equal([a["seed"], b["seed"]], [11, 11], "the seed of the flag")
+        stored = len(lymer("export", "--url", one.url()).stdout.splitlines())
+        said = [load(one, "--traces", "30") for _ in range(2)]
+        check(said[0]["seed"] != said[1]["seed"], "two runs without a seed", said)
+        equal(len(lymer("export", "--url", one.url()).stdout.splitlines()) - stored, 60, "traces of two runs without a seed")
+        load(one, "--traces", "30", "--seed", str(said[0]["seed"]))
+        equal(len(lymer("export", "--url", one.url()).stdout.splitlines()) - stored, 60, "the named seed gives the same traces again")
         for profile in ("flat", "deep", "wide"):
             said = load(one, "--traces", "3", "--profile", profile)
             equal(said["spans_accepted"], said["spans_sent"], profile)

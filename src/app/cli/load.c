@@ -6,10 +6,12 @@
 
 #define PACE_SPANS_PER_S 100000u /* how dense traces lie in time when no rate is asked for */
 
-/* Times of the data: the same for all runs of the same ten minutes, so that a seed gives the same
- * bytes when it is run twice, yet young enough for every search and retention. With a rate they
- * begin there and run with the clock, else they end there. */
-#define START_QUANTUM_NS (600 * NS_PER_S)
+/* Times of the data: with a rate they begin now and run with the clock, else they end now. With a
+ * seed "now" is the last full ten minutes: run twice it gives the same bytes, yet they are young
+ * enough for every search and retention. */
+#define SEED_QUANTUM_NS (600 * NS_PER_S)
+
+#define RANDOM_SEED_MAX ((UINT64_C(1) << 53) - 1) /* a number every JSON reader keeps exact */
 
 static const struct cli_option options[] = {
     {"endpoint", "URL", "grpc://127.0.0.1:4317", NULL,
@@ -20,9 +22,10 @@ static const struct cli_option options[] = {
     {"spans", "N", "0", NULL, "Spans of a trace of flat, deep or wide; 0: 8, 100, 1000"},
     {"rate", "SPANS_PER_S", "0", NULL, "Spans a second over all workers; 0: as fast as it goes"},
     {"workers", "N", "1", NULL, "Connections, each with its thread"},
-    {"seed", "N", "1", NULL, "Same seed, same bytes"},
+    {"seed", "N", NULL, NULL, "Same seed, same bytes; else other traces each time"},
     {"start", "TIME", NULL, NULL,
-     "Start of the first trace; else such that the last one ends at the last full ten minutes"},
+     "Start of the first trace; else such that the last one ends now, or with --seed at the last "
+     "full ten minutes"},
     {"batch", "SPANS", "512", NULL, "Spans of a request"},
     {"encoding", "NAME", "protobuf", "protobuf|json", "How spans are written (json: http only)"},
     {"compression", "NAME", "none", "none|gzip|zstd", "How requests are compressed"},
@@ -41,7 +44,18 @@ static bool times(const struct cli *c, struct load_config *l)
     if (cli_value(c, "start"))
         return cli_time(c, "start", now, &s->start_ns);
     uint64_t length = l->rate ? 0 : min_u64(l->traces * s->trace_every_ns + NS_PER_S, now / 2);
-    s->start_ns = now - now % START_QUANTUM_NS - length;
+    if (cli_value(c, "seed"))
+        now -= now % SEED_QUANTUM_NS;
+    s->start_ns = now - length;
+    return true;
+}
+
+static bool seed(const struct cli *c, uint64_t *v)
+{
+    if (cli_value(c, "seed"))
+        return cli_u64(c, "seed", 0, UINT64_MAX, v);
+    os_random(os_posix(), v, sizeof *v);
+    *v &= RANDOM_SEED_MAX;
     return true;
 }
 
@@ -51,8 +65,7 @@ static bool settings(const struct cli *c, struct load_config *l)
     struct err e;
     if (!cli_u64(c, "traces", 1, UINT64_C(1000000000), &l->traces) ||
         !cli_u64(c, "rate", 0, UINT64_C(1000000000), &l->rate) ||
-        !cli_u64(c, "workers", 1, LOAD_WORKERS_MAX, &workers) ||
-        !cli_u64(c, "seed", 0, UINT64_MAX, &l->spans.seed) ||
+        !cli_u64(c, "workers", 1, LOAD_WORKERS_MAX, &workers) || !seed(c, &l->spans.seed) ||
         !cli_u64(c, "spans", 0, SPANS_TRACE_MAX, &spans) || !cli_u64(c, "batch", 1, 8192, &batch) ||
         !cli_u64(c, "errors", 0, 100, &errors) || !cli_duration(c, "give-up", &l->give_up_ns))
         return false;
@@ -91,11 +104,12 @@ static int run(struct cli *c)
     buf_addf(&out,
              "{\"traces\":%llu,\"spans_sent\":%llu,\"spans_accepted\":%llu,\"spans_rejected\":%llu,"
              "\"bytes\":%llu,\"seconds\":%.3f,\"spans_per_s\":%.0f,\"requests\":%llu,"
-             "\"retries\":%llu}\n",
+             "\"retries\":%llu,\"seed\":%llu}\n",
              (unsigned long long)r.traces, (unsigned long long)r.sent,
              (unsigned long long)r.accepted, (unsigned long long)r.rejected,
              (unsigned long long)r.bytes, seconds, (double)r.accepted / seconds,
-             (unsigned long long)r.requests, (unsigned long long)r.retries);
+             (unsigned long long)r.requests, (unsigned long long)r.retries,
+             (unsigned long long)l.spans.seed);
     cli_out(buf_str(&out));
     buf_fini(&out);
     if (r.gave_up)
