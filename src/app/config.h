@@ -70,7 +70,7 @@ enum conf_reload { CONF_FIXED, CONF_RELOAD }; /* taken over by SIGHUP, or only a
       "Memory to plan with: request bodies, spans not yet in a block, queries")                        \
     X(memtable, BYTES, "memtable", "32MiB", "64KiB..1GiB", FIXED,                                      \
       "Spans gathered in memory before they become a block")                                           \
-    X(memtable_age, DURATION, "memtable-age", "1m", "1s..24h", FIXED,                                  \
+    X(memtable_age, DURATION, "memtable-age", "30m", "1s..24h", FIXED,                                 \
       "Longest time before they become one all the same")                                              \
     X(listen, HOST, "listen", "127.0.0.1", "", FIXED,                                                  \
       "Address of every port that does not name its own; 0.0.0.0 or [::] for every interface")         \
