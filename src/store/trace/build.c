@@ -5,7 +5,8 @@
  * Dependencies. A block reports the calls whose parent it holds itself (edges) and the spans whose
  * parent it does not (orphans). An orphan's parent may lie
  *   - in a memtable built shortly before: its span index is still in memory;
- *   - in an older block: asked through its filter, PARENT_BLOCKS_MAX blocks at most;
+ *   - in an older block: asked through its filter, PARENT_BLOCKS_MAX blocks at most, of which a
+ *     build reads PARENT_ASKS_MAX at most;
  *   - in a memtable yet to come: the orphan is remembered, and looked for in each new span index.
  * So every call is counted once, in the build that sees the second of the two spans.
  *
@@ -40,6 +41,7 @@ struct build {
     struct edit edit;
     uint64_t received_ns; /* newest arrival: nothing was seen later */
     uint32_t now_minute;
+    uint32_t asks; /* blocks that may still be read for parents */
 };
 
 static void build_free(struct build *b)
@@ -142,14 +144,12 @@ static enum errc build_blocks(struct store *s, struct build *b, struct err *e)
 
 /* --- dependencies --- */
 
-static enum errc ask_block(struct store *s, const struct part *p, const uint8_t trace_id[16],
-                           const uint8_t parent_id[8], bool *found, uint32_t *service,
-                           struct err *e)
+static enum errc ask_block(struct store *s, const struct part *p, const struct parent_key *key,
+                           bool *found, uint32_t *service, struct err *e)
 {
     struct str name;
-    if (!block_may_have(p->block, trace_id))
-        return E_OK;
-    enum errc rc = block_span_service(p->block, trace_id, parent_id, found, &name, e);
+    --*key->asks;
+    enum errc rc = block_span_service(p->block, key->trace_id, key->parent_id, found, &name, e);
     if (rc == E_OK && *found)
         *service = catalog_service(s->catalog, p->tenant, name, 0, false);
     return rc;
@@ -179,11 +179,13 @@ enum errc store_find_parent(struct store *s, const struct version *v, uint32_t t
         const struct part *p = v->parts[i - 1];
         if (!may_hold_parent(v, p, tenant, key->child_ns))
             continue;
-        if (asked++ == PARENT_BLOCKS_MAX) {
+        bool read = block_may_have(p->block, key->trace_id);
+        if (asked++ == PARENT_BLOCKS_MAX || (read && !*key->asks)) {
             stat_add(STAT_PARENT_SEARCHES_CUT, 1);
             break;
         }
-        rc = ask_block(s, p, key->trace_id, key->parent_id, found, service, e);
+        if (read)
+            rc = ask_block(s, p, key, found, service, e);
     }
     return rc;
 }
@@ -218,7 +220,9 @@ static enum errc reconcile_block(struct store *s, struct build *b, const struct 
 {
     const struct block_summary *sum = &block->summary;
     enum errc rc = E_OK;
-    uint64_t seed = span_print_seed(block->tenant_name);
+    uint64_t seed = span_print_seed(block->tenant_name), last = 0;
+    uint32_t parent = 0, minute = 0;
+    bool found = false;
     for (size_t i = 0; i < sum->edge_count; i++) {
         const struct block_edge *edge = &sum->edges[i];
         note_call(b, edge->minute, services[edge->parent], services[edge->child], edge->calls);
@@ -228,10 +232,14 @@ static enum errc reconcile_block(struct store *s, struct build *b, const struct 
         struct parent_key key = {.print = span_print(seed, o->trace_id, o->parent_id),
                                  .trace_id = o->trace_id,
                                  .parent_id = o->parent_id,
-                                 .child_ns = (uint64_t)o->minute * MINUTE_NS};
-        uint32_t parent, child = services[o->service];
-        bool found;
-        rc = find_parent(s, v, block->tenant, &key, &found, &parent, e);
+                                 .child_ns = (uint64_t)o->minute * MINUTE_NS,
+                                 .asks = &b->asks};
+        uint32_t child = services[o->service];
+        /* Children of one parent stand together. */
+        if (key.print != last || (!found && o->minute != minute))
+            rc = find_parent(s, v, block->tenant, &key, &found, &parent, e);
+        last = key.print;
+        minute = o->minute;
         if (rc == E_OK && found)
             note_call(b, o->minute, parent, child, 1);
         else if (rc == E_OK)
@@ -413,6 +421,7 @@ static struct build *build_begin(struct store *s)
     pthread_mutex_unlock(&s->lock);
     b->arena = arena_init(BUILD_ARENA_MAX);
     b->now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS);
+    b->asks = PARENT_ASKS_MAX;
     edit_init(&b->edit);
     find_tenants(s, b);
     return b;

@@ -421,6 +421,7 @@ struct dep_query {
     struct snap *snap;
     struct span_index **index; /* one a memtable, in the version's order */
     uint32_t tenant, from, to; /* minutes */
+    uint32_t asks;             /* blocks that may still be read for parents */
     uint64_t seed;
     struct dep_list calls;
 };
@@ -453,7 +454,8 @@ static enum errc dep_span(struct dep_query *dq, const struct mem_entry *entry,
     struct parent_key key = {.print = span_print(dq->seed, s->trace_id, s->parent_id),
                              .trace_id = s->trace_id,
                              .parent_id = s->parent_id,
-                             .child_ns = minute * MINUTE_NS};
+                             .child_ns = minute * MINUTE_NS,
+                             .asks = &dq->asks};
     bool found = find_in_memtables(dq, key.print, &parent);
     if (!found)
         rc = store_find_parent(snap->store, snap->version, dq->tenant, &key, &found, &parent, NULL);
@@ -518,6 +520,7 @@ enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
                            .tenant = catalog_find_tenant(c, tenant),
                            .from = (uint32_t)(from_ns / MINUTE_NS),
                            .to = (uint32_t)(to_ns / MINUTE_NS),
+                           .asks = PARENT_ASKS_MAX,
                            .seed = span_print_seed(tenant)};
     *n = 0;
     *out = NULL;

@@ -23,6 +23,7 @@
 #define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
 #define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention */
 #define PARENT_BLOCKS_MAX  64u             /* older blocks asked for the parent of one span */
+#define PARENT_ASKS_MAX    16384u          /* blocks read for parents by one build, or one query */
 #define UNREADABLE_MAX     5u
 #define PARENT_LOOKBACK_NS (3600 * NS_PER_S) /* a parent starts at most this before its child … */
 #define PARENT_SKEW_NS     (60 * NS_PER_S)   /* … or, with skewed clocks, this after it */
@@ -153,9 +154,11 @@ struct parent_key {
     uint64_t print;
     const uint8_t *trace_id, *parent_id;
     uint64_t child_ns; /* start of the child's minute */
+    uint32_t *asks;    /* blocks that may still be read */
 };
 
-/* Looks for the span in the indexes, then in older blocks of its tenant. */
+/* Looks for the span in the indexes, then in older blocks of its tenant. A search that a limit cuts
+ * is counted and finds nothing. */
 MUST_CHECK enum errc store_find_parent(struct store *s, const struct version *v, uint32_t tenant,
                                        const struct parent_key *key, bool *found, uint32_t *service,
                                        struct err *e);

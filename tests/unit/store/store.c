@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 #include "base/os/sim.h"
+#include "base/stats.h"
 #include "tests/harness.h"
 #include "tests/unit/store/world.h"
 
@@ -386,4 +387,61 @@ TEST(store_adopts_blocks_when_nothing_else_is_left)
         world_free(w);
         os_sim_free(os);
     }
+}
+
+static void ignore_done(struct store_ticket *t, enum errc result, const char *why)
+{
+    (void)t, (void)why;
+    CHECK_OK(result);
+}
+
+/* A batch of one trace whose spans have parents that nobody sent, or one such parent. */
+static void append_lost(struct store *s, struct world *w, uint32_t spans, bool one_parent)
+{
+    struct batch_builder bb;
+    batch_builder_init(&bb);
+    bb_group_begin(&bb);
+    bb_attr_str(&bb, STR("service.name"), ATTR_STR, STR("svc"));
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    for (uint32_t i = 1; i <= spans; i++) {
+        struct span_rec *rec = bb_span(&bb);
+        memset(rec->trace_id, 7, sizeof rec->trace_id);
+        store_u64le(rec->span_id, i);
+        store_u64le(rec->parent_id, UINT64_C(1) << 40 | (one_parent ? 0 : i));
+        rec->start_ns = rec->end_ns = w->base_ns;
+        bb_name(&bb, rec, STR("op"));
+        CHECK(bb_span_end(&bb));
+    }
+    struct sent_batch x = {.world = w};
+    CHECK_OK(batch_seal(&bb, STR("default"), w->base_ns, &x.ticket.batch, NULL));
+    x.ticket.done = ignore_done;
+    CHECK_OK(store_append(s, &x.ticket));
+    (void)store_step(s);
+    CHECK_OK(store_flush(s, NULL));
+    batch_unref(x.ticket.batch);
+    batch_builder_fini(&bb);
+}
+
+/* Looking for parents in older blocks has an end, in a build and in a query; it is counted. */
+TEST(store_searches_for_parents_within_a_budget)
+{
+    struct os *os = os_sim_new(9);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    struct world *w = world_new(9, os_now_ns(os));
+    struct err e;
+    append_lost(s, w, 1, false);
+    store_close(s); /* what it has in memory of newer spans is forgotten */
+    CHECK_OK(store_open(&s, &c, &e));
+    int64_t cut = stat_get(STAT_PARENT_SEARCHES_CUT);
+    append_lost(s, w, 15000, false);
+    CHECK_INT(stat_get(STAT_PARENT_SEARCHES_CUT), cut);
+    append_lost(s, w, 20000, true);
+    CHECK_INT(stat_get(STAT_PARENT_SEARCHES_CUT), cut);
+    append_lost(s, w, 20000, false);
+    CHECK_INT(stat_get(STAT_PARENT_SEARCHES_CUT) - cut, 20000 - 16384);
+    store_close(s);
+    world_free(w);
+    os_sim_free(os);
 }
