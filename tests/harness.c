@@ -28,7 +28,7 @@ void test_fail(const char *file, int line, const char *fmt, ...)
     va_start(args, fmt);
     fprintf(stdout, "# %s:%d: ", file, line);
     vfprintf(stdout, fmt, args);
-    fprintf(stdout, "\n# seed %llu\n", (unsigned long long)rand_state);
+    fprintf(stdout, "\n");
     fflush(stdout);
     va_end(args);
     _exit(1);
@@ -94,6 +94,8 @@ static bool run_one(const struct test *t, unsigned number)
     bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (WIFSIGNALED(status))
         printf("# killed by signal %d\n", WTERMSIG(status));
+    if (!ok) /* every test begins with it: the child's own has moved on */
+        printf("# LYMER_TEST_SEED=%llu\n", (unsigned long long)rand_state);
     printf("%s %u - %s: %s\n", ok ? "ok" : "not ok", number, t->file, t->name);
     return ok;
 }
