@@ -90,9 +90,7 @@
     X(DEPENDENCY_ROWS_DROPPED, COUNTER, "dependency_rows_dropped_total", "",                       \
       "Oldest dependency rows dropped at the limit.")                                              \
     X(QUERIES, COUNTER, "queries_total", "", "Queries answered.")                                  \
-    X(QUERIES_FAILED, COUNTER, "queries_failed_total", "", "Queries that failed.")                 \
-    X(QUERIES_BUSY, COUNTER, "queries_refused_total", "",                                          \
-      "Queries refused because the queue was full.")
+    X(QUERIES_FAILED, COUNTER, "queries_failed_total", "", "Queries that failed.")
 
 enum stat_id { /* not "stat": that tag is taken by <sys/stat.h> */
 #define STATS_ENUM(id, kind, name, labels, help) STAT_##id,

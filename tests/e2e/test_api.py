@@ -143,3 +143,15 @@ def a_large_trace_streams():
         equal(len({s["spanID"] for s in spans}), 40_000, "distinct spans")
         status, body, headers = request("GET", server.url(f"/api/traces/{trace}"), headers={"Accept-Encoding": "gzip"})
         equal(headers.get("Content-Encoding"), "gzip", "compressed on request")
+
+
+@scenario
+def export_counts_what_it_refuses():
+    with Server(memory=True) as server:
+        equal(send(server, otlp()[1])[0], 200, "send")
+        equal(get(server.url("/api/export"), raw=True)[0], 200, "export")
+        equal(get(server.url("/api/export"), {"start": "soon"}, raw=True)[0], 400, "a malformed time")
+        equal(get(server.url("/api/export"), headers={"x-tenant": "no/such"}, raw=True)[0], 401, "a malformed tenant")
+        m = server.metrics()
+        equal([m["lymer_queries_total"], m['lymer_requests_bad_total{reason="parameter"}'],
+               m['lymer_requests_bad_total{reason="tenant"}']], [1, 1, 1], "counts")

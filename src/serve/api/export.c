@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve/api/export.h"
 
+#include "base/log.h"
 #include "base/num.h"
+#include "base/stats.h"
 #include "codec/otlp.h"
-#include "engine/ingest/ingest.h"
 #include "engine/query/query.h"
-#include "serve/api/jaeger.h"
+#include "serve/api/jaeger_answer.h"
 #include "store/trace/match.h"
 
 #define LINE_MAX_BYTES (1 * GIB)
@@ -85,7 +86,9 @@ static bool parameters(struct http_req *r, struct trace_query *q, struct tag_fil
 {
     struct str text;
     size_t at = 0;
-    *q = (struct trace_query){.kind = -1, .start_max_ns = UINT64_MAX, .tags = tags};
+    q->kind = -1;
+    q->start_max_ns = UINT64_MAX;
+    q->tags = tags;
     (void)http_param(r, STR("service"), &at, &q->service);
     at = 0;
     (void)http_param(r, STR("operation"), &at, &q->operation);
@@ -110,25 +113,27 @@ static void export(struct http_req *r)
 {
     const struct jaeger_api *api = r->arg;
     struct tag_filter tags[QUERY_TAGS_MAX];
-    struct trace_query q;
+    struct trace_query q = {0};
     struct err e = {0};
+    const char *why;
+    if (!api_tenant(r, &q.tenant, &why)) {
+        http_reply_text(r, 401, "%s", why);
+        return;
+    }
     if (!parameters(r, &q, tags)) {
+        stat_add(STAT_REQUESTS_BAD_PARAM, 1);
         http_reply_text(r, 400,
                         "malformed parameter: times and durations are nanoseconds, a tag is "
                         "key:value");
-        return;
-    }
-    struct str tenant = http_header(r, STR("x-tenant"));
-    if (!tenant.n)
-        tenant = http_header(r, STR("x-scope-orgid"));
-    if (tenant_check(tenant, &q.tenant, &e)) {
-        http_reply_text(r, 400, "%s", err_msg(&e));
         return;
     }
     http_start(r, 200, "application/x-ndjson");
     struct snap *s = store_snap(api->store);
     enum errc code = export_lines(s, &q, to_client, r, &e);
     snap_unref(s);
+    if (code && code != E_CANCELLED)
+        log_error("export", "broken off: %s", err_msg(&e));
+    stat_add(code ? STAT_QUERIES_FAILED : STAT_QUERIES, 1);
     http_end(r, code == E_OK);
 }
 

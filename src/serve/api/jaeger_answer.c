@@ -47,19 +47,18 @@ static bool is_known_tenant(const char *tenants, struct str name)
     return false;
 }
 
-/* Who asks; on refusal the sentence. */
-static bool find_tenant(struct answer *a, const char **why)
+bool api_tenant(const struct http_req *r, struct str *tenant, const char **why)
 {
-    const char *header = a->api->tenant_header ? a->api->tenant_header : "x-tenant";
-    struct str name = http_header(a->r, str_from_c(header));
+    const struct jaeger_api *api = r->arg;
+    const char *header = api->tenant_header ? api->tenant_header : "x-tenant";
+    struct str name = http_header(r, str_from_c(header));
     if (!name.n)
-        name = http_header(a->r, STR("x-scope-orgid"));
-    *why = "missing tenant header";
-    if (!name.n && a->api->tenant_required)
-        return false;
-    *why = "unknown tenant";
-    return tenant_check(name, &a->tenant, NULL) == E_OK &&
-           (!name.n || is_known_tenant(a->api->tenants, name));
+        name = http_header(r, STR("x-scope-orgid"));
+    *why = !name.n && api->tenant_required ? "missing tenant header" : "unknown tenant";
+    bool ok = (name.n || !api->tenant_required) && tenant_check(name, tenant, NULL) == E_OK &&
+              (!name.n || is_known_tenant(api->tenants, name));
+    stat_add(STAT_REQUESTS_BAD_TENANT, !ok);
+    return ok;
 }
 
 static bool flush_json(void *arg, struct buf *out)
@@ -85,9 +84,8 @@ bool answer_begin(struct answer *a, struct http_req *r, enum answer_form form)
     a->sink = (struct jaeger_json_sink){flush_json, a};
     set_traceresponse(a);
     const char *why;
-    if (find_tenant(a, &why))
+    if (api_tenant(r, &a->tenant, &why))
         return true;
-    stat_add(STAT_REQUESTS_BAD_TENANT, 1);
     http_reply_text(r, 401, "%s", why);
     finish(a);
     return false;

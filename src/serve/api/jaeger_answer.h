@@ -31,6 +31,9 @@ struct answer {
     bool started, gone;           /* streaming has begun; the client has left */
 };
 
+/* Who asks. False, counted: 401 with this sentence. */
+MUST_CHECK bool api_tenant(const struct http_req *r, struct str *tenant, const char **why);
+
 /* Every answer's headers, tenant and pretty-printing. False when the tenant was refused: the answer
  * is complete. Otherwise exactly one of answer_send, answer_fail… and answer_break ends it. */
 MUST_CHECK bool answer_begin(struct answer *a, struct http_req *r, enum answer_form form);
