@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Listening sockets. When the process is out of descriptors or memory accept cannot succeed and the
- * socket stays ready: the listener then looks away for ACCEPT_PAUSE_NS instead of spinning. */
+/* Listening sockets. What they accept is probed by the kernel when it is silent for KEEP_IDLE_S
+ * (inherited from the listener): a peer that vanished without a word, with a call open that never
+ * ends, would otherwise hold its connection for ever. When the process is out of descriptors or
+ * memory accept cannot succeed and the socket stays ready: the listener then looks away for
+ * ACCEPT_PAUSE_NS instead of spinning. */
 #include "net/loop_priv.h"
 
 #include "base/log.h"
@@ -16,6 +19,9 @@
 #include <unistd.h>
 
 #define BACKLOG         1024
+#define KEEP_IDLE_S     120 /* then KEEP_PROBES every KEEP_EVERY_S */
+#define KEEP_EVERY_S    30
+#define KEEP_PROBES     4
 #define ACCEPTS_A_TURN  64
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 
@@ -146,6 +152,15 @@ static void listener_ready(struct source *s, uint32_t events)
     }
 }
 
+static void keep_alive(int fd)
+{
+    int one = 1, idle = KEEP_IDLE_S, every = KEEP_EVERY_S, probes = KEEP_PROBES;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
 enum errc listener_open(struct loop *l, const char *addr, uint16_t port,
                         void (*accepted)(void *arg, struct loop *l, int fd, struct str peer),
                         void *arg, struct listener **out, struct err *e)
@@ -159,6 +174,7 @@ enum errc listener_open(struct loop *l, const char *addr, uint16_t port,
         close(fd);
         return code;
     }
+    keep_alive(fd);
     struct listener *li = xcalloc(1, sizeof *li);
     li->source.ready = listener_ready;
     li->loop = l;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -295,6 +296,24 @@ TEST(listens_on_ipv4_and_ipv6)
 {
     accept_one("127.0.0.1", "127.0.0.1:");
     accept_one("::1", "[::1]:");
+}
+
+/* A peer whose machine is gone sends nothing, not even an end. */
+TEST(the_kernel_asks_silent_peers_whether_they_live)
+{
+    struct door d = {.loop = loop_new()};
+    struct listener *li;
+    CHECK_OK(listener_open(d.loop, "127.0.0.1", 0, door_accepted, &d, &li, NULL));
+    int fd = dial("127.0.0.1", listener_port(li)), on = 0, idle = 0;
+    loop_run(d.loop);
+    socklen_t n = sizeof on;
+    CHECK_INT(getsockopt(d.fds[0], SOL_SOCKET, SO_KEEPALIVE, &on, &n), 0);
+    CHECK_INT(getsockopt(d.fds[0], IPPROTO_TCP, TCP_KEEPIDLE, &idle, &n), 0);
+    CHECK(on && idle > 0 && idle <= 300);
+    close(d.fds[0]);
+    close(fd);
+    listener_close(li);
+    loop_free(d.loop);
 }
 
 TEST(a_port_in_use_is_named_in_one_line)
