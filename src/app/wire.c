@@ -70,8 +70,8 @@ const char *wire_data_dir(const struct config *c)
 
 /* --- memory --- */
 
-/* One arena for all threads' large blocks and memory given back early: the resident size follows
- * what is held, not what was held once. */
+/* Few arenas, large blocks apart, and memory given back early: the resident size follows what is
+ * held, not what was held once. Four times these thresholds change neither CPU nor peak. */
 static void tune_malloc(void)
 {
     mallopt(M_ARENA_MAX, 2);
