@@ -155,3 +155,12 @@ def export_counts_what_it_refuses():
         m = server.metrics()
         equal([m["lymer_queries_total"], m['lymer_requests_bad_total{reason="parameter"}'],
                m['lymer_requests_bad_total{reason="tenant"}']], [1, 1, 1], "counts")
+
+
+@scenario
+def no_header_comes_twice():
+    with Server(memory=True) as server:
+        for path in ("/", "/api/services", "/api/traces", "/api/nosuch", "/api/export?start=x", "/api/v3/traces/1"):
+            status, _, headers = request("GET", server.url(path))
+            names = [n.lower() for n in headers.keys() if n.lower() != "vary"]
+            equal(sorted(names), sorted(set(names)), f"headers of {path}, {status}")

@@ -226,7 +226,6 @@ void answer_fail(struct answer *a, int status, struct str message)
     }
     buf_add_char(&a->buf, '\n');
     /* As Go's http.Error does it: JSON, but called text. Clients compare. */
-    http_set_header(a->r, "x-content-type-options", STR("nosniff"));
     http_reply(a->r, status, "text/plain; charset=utf-8", buf_str(&a->buf));
     finish(a);
 }
@@ -270,7 +269,6 @@ static void reply_plain(struct http_req *r, int status, const char *allow, const
         return;
     if (allow)
         http_set_header(r, "allow", str_from_c(allow));
-    http_set_header(r, "x-content-type-options", STR("nosniff"));
     http_reply_text(r, status, "%s", text);
     finish(&a);
 }
