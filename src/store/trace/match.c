@@ -221,8 +221,12 @@ bool match_begin(struct match *m, const struct trace_query *q, const struct batc
     }
     for (uint32_t i = 0; i < q->tag_count; i++) {
         const struct tag_filter *f = &q->tags[i];
+        struct str resource_key = tag_resource_key(f);
         m->key[i] = find_number(b, b->keys, h->key_count, f->key);
-        if (m->key[i] == MATCH_NO_KEY && tag_field(f) == FIELD_NONE && !tag_resource_key(f).n)
+        m->resource_key[i] = resource_key.n ? find_number(b, b->keys, h->key_count, resource_key)
+                                            : MATCH_NO_KEY;
+        if (m->key[i] == MATCH_NO_KEY && m->resource_key[i] == MATCH_NO_KEY &&
+            tag_field(f) == FIELD_NONE)
             return false;
     }
     return true;
@@ -288,26 +292,35 @@ static bool record_field_match(const struct match *m, const struct tag_filter *f
     return false;
 }
 
-static bool record_resource_key_match(const struct match *m, const struct tag_filter *f,
-                                      const struct group_rec *g)
+static bool origin_match(const struct match *m, uint32_t i, const struct group_rec *g)
 {
-    struct str key = tag_resource_key(f);
-    if (!key.n)
-        return false;
-    uint32_t number = find_number(m->b, m->b->keys, m->b->head->key_count, key);
-    return attrs_match(m, f, number, g->res_attr_at, g->res_attr_count);
+    const struct tag_filter *f = &m->q->tags[i];
+    uint32_t key = m->key[i];
+    return (looks_in(f, TAG_RESOURCE) &&
+            attrs_match(m, f, key, g->res_attr_at, g->res_attr_count)) ||
+           (looks_in(f, TAG_SCOPE) &&
+            attrs_match(m, f, key, g->scope_attr_at, g->scope_attr_count)) ||
+           attrs_match(m, f, m->resource_key[i], g->res_attr_at, g->res_attr_count);
+}
+
+/* Once for all spans of a group, which stand together. */
+static void look_at_group(struct match *m, uint32_t group)
+{
+    const struct trace_query *q = m->q;
+    const struct group_rec *g = &m->b->groups[group];
+    m->group = group;
+    m->group_ok = !q->service.n || str_eq(q->service, batch_str(m->b, g->service));
+    for (uint32_t i = 0; m->group_ok && i < q->tag_count; i++)
+        m->origin_yes[i] = origin_match(m, i, g);
 }
 
 static bool record_tag_match(const struct match *m, uint32_t i, const struct span_rec *s)
 {
     const struct tag_filter *f = &m->q->tags[i];
-    const struct group_rec *g = &m->b->groups[s->group];
     uint32_t key = m->key[i];
+    if (m->origin_yes[i])
+        return true;
     if (looks_in(f, TAG_SPAN) && attrs_match(m, f, key, s->attr_at, s->attr_count))
-        return true;
-    if (looks_in(f, TAG_RESOURCE) && attrs_match(m, f, key, g->res_attr_at, g->res_attr_count))
-        return true;
-    if (looks_in(f, TAG_SCOPE) && attrs_match(m, f, key, g->scope_attr_at, g->scope_attr_count))
         return true;
     const struct event_rec *events = m->b->events + s->event_at;
     for (uint32_t k = 0; looks_in(f, TAG_EVENT) && k < s->event_count; k++)
@@ -317,7 +330,7 @@ static bool record_tag_match(const struct match *m, uint32_t i, const struct spa
     for (uint32_t k = 0; looks_in(f, TAG_LINK) && k < s->link_count; k++)
         if (attrs_match(m, f, key, links[k].attr_at, links[k].attr_count))
             return true;
-    return record_resource_key_match(m, f, g) || record_field_match(m, f, s);
+    return record_field_match(m, f, s);
 }
 
 bool match_next(struct match *m, const struct span_rec *s)
@@ -326,11 +339,9 @@ bool match_next(struct match *m, const struct span_rec *s)
     if (!match_times(q, s->start_ns, s->end_ns) || !match_kind(q, s->kind) ||
         (q->operation.n && s->name != m->name))
         return false;
-    if (q->service.n && s->group != m->group) {
-        m->group = s->group;
-        m->group_ok = str_eq(q->service, batch_str(m->b, m->b->groups[s->group].service));
-    }
-    if (q->service.n && !m->group_ok)
+    if (s->group != m->group)
+        look_at_group(m, s->group);
+    if (!m->group_ok)
         return false;
     for (uint32_t i = 0; i < q->tag_count; i++)
         if (!record_tag_match(m, i, s))

@@ -20,10 +20,12 @@ bool match_record(const struct trace_query *q, const struct batch *b, const stru
 struct match {
     const struct trace_query *q;
     const struct batch *b;
-    uint32_t name;                /* number of the operation in the batch */
-    uint32_t group;               /* the group that was compared last */
-    bool group_ok;                /* its verdict */
-    uint32_t key[QUERY_TAGS_MAX]; /* number of each tag's key, MATCH_NO_KEY when absent */
+    uint32_t name;                         /* number of the operation in the batch */
+    uint32_t group;                        /* the group that was looked at last */
+    bool group_ok;                         /* its service is the one that is asked for */
+    bool origin_yes[QUERY_TAGS_MAX];       /* its resource or scope satisfies the tag */
+    uint32_t key[QUERY_TAGS_MAX];          /* number of each tag's key, MATCH_NO_KEY when absent */
+    uint32_t resource_key[QUERY_TAGS_MAX]; /* the same of tag_resource_key */
 };
 
 #define MATCH_NO_KEY UINT32_MAX
