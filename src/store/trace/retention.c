@@ -96,8 +96,12 @@ bool store_retain(struct store *s)
     uint64_t now_ns = os_now_ns(s->os);
     uint64_t before_ns = keep_ns && now_ns > keep_ns ? now_ns - keep_ns : 0;
     uint64_t *ids = xmalloc((v->part_n + 1) * sizeof *ids);
-    size_t n = choose(v, before_ns, max_bytes, s->wal ? wal_disk_bytes(s->wal) : 0, ids);
+    uint64_t log_bytes = s->wal ? wal_disk_bytes(s->wal) : 0;
+    size_t n = choose(v, before_ns, max_bytes, log_bytes, ids);
     version_unref(v);
+    if (n && max_bytes && log_bytes >= max_bytes)
+        log_warn("store", "the log alone takes %llu bytes, the disk cap is %llu: no block can stay",
+                 (unsigned long long)log_bytes, (unsigned long long)max_bytes);
     if (before_ns)
         catalog_prune(s->catalog, before_ns);
     if (n && store_drop_parts(s, ids, n, &e) != E_OK) {
