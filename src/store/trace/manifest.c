@@ -240,9 +240,10 @@ enum errc manifest_commit(struct manifest *m, const struct buf *edit, manifest_s
                           void *arg, struct err *e)
 {
     uint64_t limit = max_u64(MANIFEST_REWRITE_MIN, MANIFEST_GROWTH * m->rewritten_bytes);
+    limit = min_u64(limit, MANIFEST_MAX); /* a larger file could not be read */
     if (edit->failed) /* a part of an edit would release log that no block holds */
         return fail(e, E_NO_MEMORY, "no memory for a manifest edit");
-    if (m->f && m->end + edit->n <= limit)
+    if (m->f && m->end + record_bytes(edit->n) <= limit)
         return append(m, buf_str(edit), e);
     return rewrite(m, buf_str(edit), state, arg, e);
 }
