@@ -251,7 +251,7 @@ static uint32_t service_get(struct catalog *c, uint32_t tenant, struct str name,
 {
     struct tenant *t = &c->tenants[tenant];
     uint32_t number = service_find(c, tenant, name);
-    bool full = t->services >= c->services_max ||
+    bool full = t->services >= c->services_max || name.n > CATALOG_NAME_MAX ||
                 (number == CATALOG_NONE && t->slots / CATALOG_SLOTS_OVER >= c->services_max);
     if ((number == CATALOG_NONE || !c->services[number].seen_ns) && full) {
         stat_add(STAT_SERVICES_OVER_LIMIT, 1);
@@ -324,7 +324,7 @@ static void op_get(struct catalog *c, uint32_t service, struct str name, enum sp
     struct op key = {.name = name, .service = service, .kind = kind};
     struct op *o = op_find(c, &key);
     struct tenant *t = &c->tenants[c->services[service].tenant];
-    if (!o && t->operations >= c->operations_max) {
+    if (!o && (t->operations >= c->operations_max || name.n > CATALOG_NAME_MAX)) {
         stat_add(STAT_OPERATIONS_OVER_LIMIT, 1);
         key.name = STR(OTHER_OPERATIONS);
         key.kind = KIND_UNSPECIFIED;

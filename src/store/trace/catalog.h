@@ -17,6 +17,7 @@ struct catalog;
 #define TENANTS_MAX      1024u /* of one store */
 #define OTHER_SERVICES   "other-services"
 #define OTHER_OPERATIONS "other-operations"
+#define CATALOG_NAME_MAX KIB /* longer names count under the overflow name too */
 #define CATALOG_NONE     UINT32_MAX
 #define CATALOG_SLOTS_OVER \
     4u /* service numbers are not reused: at most this many times services_max */

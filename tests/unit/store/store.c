@@ -445,3 +445,48 @@ TEST(store_searches_for_parents_within_a_budget)
     world_free(w);
     os_sim_free(os);
 }
+
+/* Names of a megabyte are stored with their spans; the catalogue, which stays in memory and in the
+ * manifest, does not take them. */
+TEST(store_lists_no_endless_names)
+{
+    struct os *os = os_sim_new(10);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    struct batch_builder bb;
+    struct buf name = buf_init(MIB);
+    struct arena a = arena_init(MIB);
+    struct sent_batch x = {.ticket.done = ignore_done};
+    struct str *services;
+    struct operation *ops;
+    size_t n;
+    buf_add_zero(&name, 10 * KIB);
+    batch_builder_init(&bb);
+    bb_group_begin(&bb);
+    bb_attr_str(&bb, STR("service.name"), ATTR_STR, buf_str(&name));
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    struct span_rec *rec = bb_span(&bb);
+    rec->trace_id[0] = rec->span_id[0] = 1;
+    rec->start_ns = rec->end_ns = os_now_ns(os);
+    bb_name(&bb, rec, buf_str(&name));
+    CHECK(bb_span_end(&bb));
+    CHECK_OK(batch_seal(&bb, STR("default"), os_now_ns(os), &x.ticket.batch, NULL));
+    CHECK_OK(store_append(s, &x.ticket));
+    (void)store_step(s);
+    for (int built = 0; built < 2; built++) {
+        struct snap *snap = store_snap(s);
+        CHECK_OK(snap_services(snap, STR("default"), &a, &services, &n));
+        CHECK(n == 1 && services[0].n < 100);
+        CHECK_OK(snap_operations(snap, STR("default"), STR(""), -1, &a, &ops, &n));
+        CHECK(n == 1 && ops[0].name.n < 100);
+        snap_unref(snap);
+        CHECK_OK(store_flush(s, NULL));
+    }
+    batch_unref(x.ticket.batch);
+    batch_builder_fini(&bb);
+    buf_fini(&name);
+    arena_fini(&a);
+    store_close(s);
+    os_sim_free(os);
+}
