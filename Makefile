@@ -4,6 +4,9 @@
 #   make bench      bench/budget.csv       make fuzz     FUZZ_SECONDS a target      make install PREFIX= DESTDIR=
 
 VARIANT ?= release
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+SAY := @echo
 CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
@@ -61,14 +64,16 @@ build/lymer: $(B)/lymer
 	@ln -sf $(VARIANT)/lymer $@
 
 $(B)/lymer: $(B)/src/app/main.o $(B)/lib.a
-	$(CC) $(LDFLAGS) -o $@ $< $(B)/lib.a $(LDLIBS)
+	$(SAY) "LINK $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib.a $(LDLIBS)
 
 $(B)/lib.a: $(LIB_OBJ)
 	@rm -f $@
 	@$(AR) rcs $@ $(LIB_OBJ)
 
 $(B)/unit: $(TEST_OBJ) $(B)/lib.a
-	$(CC) $(LDFLAGS) -o $@ $(TEST_OBJ) $(B)/lib.a $(LDLIBS)
+	$(SAY) "LINK $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(TEST_OBJ) $(B)/lib.a $(LDLIBS)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -149,7 +154,8 @@ fuzz:
 	        || { tail -40 build/fuzz/$$f.log; exit 1; }; tail -1 build/fuzz/$$f.log; done
 
 $(B)/replay_%: $(B)/fuzz/fuzz_%.o $(B)/fuzz/replay.o $(B)/lib.a
-	$(CC) $(LDFLAGS) -o $@ $< $(B)/fuzz/replay.o $(B)/lib.a $(LDLIBS)
+	$(SAY) "LINK $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(B)/fuzz/replay.o $(B)/lib.a $(LDLIBS)
 build/fuzz/fuzz_%: build/fuzz/fuzz/fuzz_%.o build/fuzz/lib.a
 	clang-14 $(CFLAGS_fuzz) -fsanitize=fuzzer -pthread -o $@ $< build/fuzz/lib.a $(LDLIBS)
 
@@ -159,7 +165,8 @@ bench: build/lymer $(BENCHES)
 	python3 bench/run.py $(M)
 
 $(B)/bench_%: $(B)/bench/bench_%.o $(B)/lib.a
-	$(CC) $(LDFLAGS) -o $@ $< $(B)/lib.a $(LDLIBS)
+	$(SAY) "LINK $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib.a $(LDLIBS)
 
 # --- installing --------------------------------------------------------------------------------
 

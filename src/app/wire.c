@@ -152,7 +152,9 @@ static enum errc make_doors(struct server *s, struct err *e)
                                         .services = otlp_grpc_services,
                                         .grpc_only = true,
                                         .arg = &s->recv};
+    /* gRPC too: a client cannot tell by the address which of the two ports it was given. */
     const struct http_door otlp_http = {.name = "OTLP over HTTP",
+                                        .services = otlp_grpc_services,
                                         .routes = otlp_http_routes,
                                         .route_count = otlp_http_route_count,
                                         .fallback = otlp_http_fallback,

@@ -81,7 +81,8 @@ static enum otlp_step scalar(struct json_walk *w, const struct otlp_field *row, 
     int64_t i;
     uint64_t u;
     bool number = row->kind == OTLP_FIXED64 || row->kind == OTLP_FIXED32 || row->kind == OTLP_U32;
-    if (number ? !integer(r, &i, &u) || (row->kind != OTLP_FIXED64 && u > UINT32_MAX)
+    if (number ? !integer(r, &i, &u) || (row->kind != OTLP_FIXED64 && u > UINT32_MAX) ||
+                     (u && r->text.p[0] == '-')
                : r->type != JSON_STRING && !(r->type == JSON_NUMBER && row->kind == OTLP_ENUM))
         return wrong(w, number ? "not a number of this field" : "not a string");
     uint32_t u32 = number ? (uint32_t)u : 0;

@@ -363,8 +363,14 @@ void http_start(struct http_req *r, int status, const char *ctype)
  * as one that is gone: the engines give up on it after write_timeout_ns. */
 static bool wait_room(struct request *q)
 {
-    while (!q->gone && q->out.n + q->unsent > STREAM_HIGH_BYTES)
-        pthread_cond_wait(&q->room, &q->lock);
+    while (!q->gone && q->out.n + q->unsent > STREAM_HIGH_BYTES) {
+        work_yield();
+        while (!q->gone && q->out.n + q->unsent > STREAM_HIGH_BYTES)
+            pthread_cond_wait(&q->room, &q->lock);
+        pthread_mutex_unlock(&q->lock); /* not held while others work: the loop needs it */
+        work_resume();
+        pthread_mutex_lock(&q->lock);
+    }
     return !q->gone;
 }
 

@@ -40,6 +40,10 @@ def questions_have_the_answers_of_the_api():
         check(max(len(line) for line in text.splitlines()) <= 80, "wider than 80 columns:\n" + text)
         check(str(len(spans)) in text, text)
         check("\x1b" in out("trace", trace, *url, env={"CLICOLOR_FORCE": "1"}), "no colour when asked")
+        for columns in (30, 60, 80, 120):  # the id is whole at any width: the next command needs it
+            table = out("search", *url, "--limit", "3", env={"COLUMNS": str(columns)})
+            check(trace in table, columns, table)
+            check(columns < 80 or max(len(line) for line in table.splitlines()) <= columns, columns, table)
         links = get(server.url("/api/dependencies"))["data"]
         check(links, "no dependencies")
         for link in links:

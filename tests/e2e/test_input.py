@@ -91,6 +91,8 @@ def bombs_and_damage():
             status, _, _ = send(server, body or b"\x1f", "application/x-protobuf", headers={"Content-Encoding": encoding})
             equal(status, 400, f"damaged {encoding}")
         equal(send(server, b"{}", headers={"Content-Encoding": "br"})[0], 415, "unknown encoding")
+        for time_text in ("-1", str(2**64), "x", "1.5"):
+            equal(send(server, message(span(startTimeUnixNano=time_text)))[0], 400, f"time {time_text}")
         for kind, body in (("application/x-protobuf", b"\x0a\xff\xff\xff\x7f"), ("application/json", b"{\"resourceSpans\":["),
                            ("application/json", b"\xff\xfe"), ("application/x-protobuf", b"\x0a\x05abc")):
             status, answer, headers = send(server, body, kind)
@@ -193,6 +195,26 @@ def idle_and_slow_connections_cost_little():
         until(lambda: server.metrics()["lymer_connections_open"] < 100, 30, "connections closed")
         alive(server)
         print(f"# 5,000 idle connections: {rss} KiB resident")
+
+
+@scenario
+def clients_that_do_not_read_cost_only_themselves():
+    with Server(memory=True) as server:
+        lymer("load", "--endpoint", f"grpc://127.0.0.1:{server.port('grpc')}", "--traces", "1000")
+        slow = []
+        for _ in range(20):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(("127.0.0.1", server.port("query")))
+            s.sendall(b"GET /api/traces?service=gateway&limit=1000&start=0 HTTP/1.1\r\nHost: x\r\n\r\n")
+            slow.append(s)
+        for s in slow:
+            s.settimeout(20)
+            check(s.recv(1), "no answer begun")
+        check(len(request("GET", server.url("/api/services"), timeout=10)[1]) > 50, "services beside slow readers")
+        alive(server)
+        for s in slow:
+            s.close()
 
 
 @scenario

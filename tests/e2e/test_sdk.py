@@ -114,6 +114,13 @@ def python_sdk():
 
 
 @scenario
+def grpc_to_the_http_port_arrives_too():
+    with Server(memory=True) as server:
+        done = run(VENV_PYTHON, f"{ROOT}/tests/e2e/sdk_python.py", "grpc", "gzip", server.url("", "otlp"))
+        compare(server, "python", json.loads(done.stdout))
+
+
+@scenario
 def sdk_traces_survive_a_restart():
     with Server() as server:
         done = run("node", "sdk.mjs", "grpc", "gzip", url_for(server, "grpc"), cwd=NODE_DIR)

@@ -103,23 +103,42 @@ static void right(struct buf *out, const char *text, unsigned cells)
     buf_addf(out, "%*s%s", (int)(have < cells ? cells - have : 0), "", text);
 }
 
-/* start 19, id 32, duration 8, spans 6, errors 4; the root takes the rest, at least 16. */
+/* How much of a start is shown: all of it where there is room, else what tells the rows apart. */
+static struct str start_text(uint64_t ns, unsigned cells, char out[NUM_TEXT_MAX])
+{
+    num_put_rfc3339(out, ns / NS_PER_S * NS_PER_S);
+    out[10] = ' ';
+    return str_of(out + 19 - cells, cells);
+}
+
+static unsigned start_cells(const struct trace_summary *v, size_t n, unsigned width)
+{
+    const uint64_t day_ns = 24 * 3600 * NS_PER_S;
+    if (width >= 100)
+        return 19;
+    for (size_t i = 1; i < n; i++)
+        if (v[i].min_start_ns / day_ns != v[0].min_start_ns / day_ns)
+            return 14; /* month and day */
+    return 8;
+}
+
+/* The id is whole at any width, since it is what the next command needs; the root gives way, but
+ * not below eight cells. */
 static void summaries_table(const struct trace_summary *v, size_t n, struct buf *out)
 {
     bool color = term_color(), ascii = !term_utf8();
-    unsigned width = term_width(), fixed = 19 + 1 + 32 + 1 + 1 + 8 + 1 + 6 + 1 + 4;
-    bool short_id = width < fixed + 24;
-    unsigned id = short_id ? 16 : 32, root = width - (fixed - 32 + id);
+    unsigned width = term_width(), start = start_cells(v, n, width);
+    unsigned fixed = start + 1 + 32 + 1 + 1 + 8 + 1 + 6 + 1 + 4;
+    unsigned root = width > fixed + 8 ? width - fixed : 8;
     char text[NUM_TEXT_MAX], hex[33], d[32];
-    buf_addf(out, "%s%-19s %-*s %-*s %8s %6s %4s%s\n", color ? "\033[1m" : "", "START (UTC)",
-             (int)id, short_id ? "TRACE (FIRST 16)" : "TRACE", (int)root, "ROOT", "DURATION",
-             "SPANS", "ERR", color ? "\033[0m" : "");
+    buf_addf(out, "%s%-*s %-32s %-*s %8s %6s %4s%s\n", color ? "\033[1m" : "", (int)start,
+             start == 19 ? "START (UTC)" : "UTC", "TRACE", (int)root, "ROOT", "DURATION", "SPANS",
+             "ERR", color ? "\033[0m" : "");
     for (size_t i = 0; i < n; i++) {
         const struct trace_summary *t = &v[i];
-        num_put_rfc3339(text, t->min_start_ns / NS_PER_S * NS_PER_S);
-        text[10] = ' ';
+        struct str at = start_text(t->min_start_ns, start, text);
         hex[num_put_hex(hex, t->trace_id, 16)] = 0;
-        buf_addf(out, "%.19s %.*s ", text, (int)id, hex);
+        buf_addf(out, "%.*s %s ", STR_ARG(at), hex);
         struct buf name = buf_init(4 * MIB);
         buf_add_str(&name, t->root_service.n ? t->root_service : STR("-"));
         buf_add_c(&name, ": ");
