@@ -485,10 +485,11 @@ static void build_finish(struct store *s, struct build *b)
 
 static void report(struct store *s, const struct err *e)
 {
-    atomic_store(&s->blocks_full, e->code == E_FULL);
+    bool was_full = atomic_exchange(&s->blocks_full, e->code == E_FULL);
     if (e->code != E_OK) {
         stat_add(STAT_BLOCKS_FAILED, 1);
-        log_error("store", "a block could not be written, will be tried again: %s", err_msg(e));
+        if (!was_full || e->code != E_FULL) /* a full disk is said once, not with every attempt */
+            log_error("store", "a block could not be written, will be tried again: %s", err_msg(e));
     }
     pthread_mutex_lock(&s->lock);
     s->build_error = *e;

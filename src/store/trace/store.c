@@ -450,6 +450,10 @@ static uint64_t builder_turn(struct store *s)
     if (atomic_load(&s->frozen) && now_ns >= s->retry_at_ns) {
         enum build_result result = store_build_step(s);
         s->retry_at_ns = result == BUILD_FAILED ? os_mono_ns(s->os) + RETRY_NS : 0;
+        pthread_mutex_lock(&s->lock);
+        if (s->config.max_disk_bytes)
+            s->maintain_at_ns = 0; /* the new block may have passed the cap */
+        pthread_mutex_unlock(&s->lock);
     }
     if (now_ns >= s->maintain_at_ns && !s->build) {
         store_retain(s);
