@@ -11,7 +11,7 @@ struct work {
 };
 
 /* Workers past the turns: so many may wait for slow clients while others go on working. */
-#define POOL_WAITING_MAX 62u
+#define POOL_WAITING_MAX 30u
 
 struct work_pool;
 /* At most `turns` pieces of work run at the same time. */
