@@ -226,18 +226,17 @@ static void operation_field(void *arg, struct str key, struct json_reader *r)
         json_skip(r);
 }
 
-enum errc source_operations(struct source *s, struct str service, struct operation **out, size_t *n,
-                            struct err *e)
+/* The objects of an answer's "data", each `item_bytes` long and filled in by `field`. */
+static enum errc ask_list(struct source *s, struct buf *path, const char *what, size_t item_bytes,
+                          void (*field)(void *item, struct str key, struct json_reader *r),
+                          void **out, size_t *n, struct err *e)
 {
     struct str body;
     struct json_reader r;
-    if (s->store)
-        return snap_operations(s->snap, s->tenant, service, -1, &s->arena, out, n);
-    struct buf path = path_of("/api/operations");
-    path_add(&path, "service", service);
-    enum errc code = ask_path(s, &path, &body, e);
+    char *list = NULL;
     *out = NULL;
     *n = 0;
+    enum errc code = ask_path(s, path, &body, e);
     if (code)
         return code;
     json_reader_init(&r, body, &s->arena);
@@ -246,13 +245,26 @@ enum errc source_operations(struct source *s, struct str service, struct operati
     if (json_next(&r) != JSON_ARRAY)
         return r.type == JSON_NULL ? E_OK : not_understood(&r, e);
     while (json_next(&r) == JSON_OBJECT) {
-        *out = grown(&s->arena, *out, *n, sizeof **out);
-        if (!*out)
-            return fail(e, E_NO_MEMORY, "too many operations");
-        if (!each_field(&r, operation_field, &(*out)[(*n)++]))
+        *out = list = grown(&s->arena, list, *n, item_bytes);
+        if (!list)
+            return fail(e, E_NO_MEMORY, "too many %s", what);
+        if (!each_field(&r, field, list + (*n)++ * item_bytes))
             return not_understood(&r, e);
     }
     return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+}
+
+enum errc source_operations(struct source *s, struct str service, struct operation **out, size_t *n,
+                            struct err *e)
+{
+    if (s->store)
+        return snap_operations(s->snap, s->tenant, service, -1, &s->arena, out, n);
+    struct buf path = path_of("/api/operations");
+    path_add(&path, "service", service);
+    void *list;
+    enum errc code = ask_list(s, &path, "operations", sizeof **out, operation_field, &list, n, e);
+    *out = list;
+    return code;
 }
 
 static void dependency_field(void *arg, struct str key, struct json_reader *r)
@@ -269,32 +281,17 @@ static void dependency_field(void *arg, struct str key, struct json_reader *r)
 enum errc source_dependencies(struct source *s, uint64_t from_ns, uint64_t to_ns,
                               struct dependency **out, size_t *n, struct err *e)
 {
-    struct str body;
-    struct json_reader r;
     char number[NUM_TEXT_MAX];
     if (s->store)
         return snap_dependencies(s->snap, s->tenant, from_ns, to_ns, &s->arena, out, n);
     struct buf path = path_of("/api/dependencies");
     path_add(&path, "endTs", str_of(number, num_put_u64(number, to_ns / NS_PER_MS)));
     path_add(&path, "lookback", str_of(number, num_put_u64(number, (to_ns - from_ns) / NS_PER_MS)));
-    enum errc code = ask_path(s, &path, &body, e);
-    *out = NULL;
-    *n = 0;
-    if (code)
-        return code;
-    json_reader_init(&r, body, &s->arena);
-    if (!find_key(&r, STR("data")))
-        return not_understood(&r, e);
-    if (json_next(&r) != JSON_ARRAY)
-        return r.type == JSON_NULL ? E_OK : not_understood(&r, e);
-    while (json_next(&r) == JSON_OBJECT) {
-        *out = grown(&s->arena, *out, *n, sizeof **out);
-        if (!*out)
-            return fail(e, E_NO_MEMORY, "too many dependencies");
-        if (!each_field(&r, dependency_field, &(*out)[(*n)++]))
-            return not_understood(&r, e);
-    }
-    return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+    void *list;
+    enum errc code = ask_list(s, &path, "dependencies", sizeof **out, dependency_field, &list, n,
+                              e);
+    *out = list;
+    return code;
 }
 
 /* --- search --- */
