@@ -77,7 +77,8 @@ $(B)/unit: $(TEST_OBJ) $(B)/lib.a
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(SAY) "CC $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 # Only this file knows the commit.
 $(B)/src/app/version.o: CPPFLAGS += -DLYMER_COMMIT='"$(COMMIT)"'

@@ -158,6 +158,7 @@ static enum errc make_doors(struct server *s, struct err *e)
                                         .routes = otlp_http_routes,
                                         .route_count = otlp_http_route_count,
                                         .fallback = otlp_http_fallback,
+                                        .wording = otlp_http_wording,
                                         .cors_origins = *c->cors_origins ? c->cors_origins : NULL,
                                         .arg = &s->recv};
     const struct http_door page = {.name = "query",

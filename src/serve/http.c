@@ -39,7 +39,9 @@
 #define ANSWER_HEADERS_MAX 32u
 #define PIECE_BYTES        (64 * KIB)
 #define WRITE_PIECE_BYTES  (256 * KIB)
-#define RETRY_AFTER        "1"
+#define RETRY_AFTER        "1" /* as RETRY_MS */
+#define RETRY_MS           1000u
+#define REFUSAL_MAX        (4 * KIB) /* a sentence in the door's protocol */
 
 struct request {
     struct http_req r; /* first: handlers see this */
@@ -582,29 +584,63 @@ static const struct stream_sink over_sink = {.data = no_data, .end = no_end, .cl
 
 /* --- requests: the body, then the handler --- */
 
+/* The refusal in the words of the request's door; answers its content type. body is empty before.
+ */
+static const char *word_refusal(const struct http_req *r, int status, const char *text,
+                                struct buf *body)
+{
+    const struct request *q = (const struct request *)r;
+    struct str sentence = str_from_c(text);
+    uint64_t retry_ms = status == 503 ? RETRY_MS : 0;
+    const char *ctype = NULL;
+    if (q && q->door->wording)
+        ctype = q->door->wording(r, status, sentence, retry_ms, body);
+    if (ctype)
+        return ctype;
+    buf_add_str(body, sentence);
+    buf_add_char(body, '\n');
+    return "text/plain; charset=utf-8";
+}
+
 void stream_refuse(struct stream *s, int status, const char *text)
 {
-    struct http_header headers[5] = {{STR("content-type"), STR("text/plain; charset=utf-8")},
-                                     {STR("x-content-type-options"), STR("nosniff")}};
+    struct http_req *r = s->req;
+    struct buf body = buf_init(REFUSAL_MAX);
+    struct http_header headers[5];
     char length[NUM_TEXT_MAX];
-    size_t count = 2, n = strlen(text);
+    size_t count = 0;
+    const char *ctype = word_refusal(r, status, text, &body);
+    headers[count++] = (struct http_header){STR("content-type"), str_from_c(ctype)};
+    headers[count++] = (struct http_header){STR("x-content-type-options"), STR("nosniff")};
     headers[count++] = (struct http_header){STR("content-length"),
-                                            str_of(length, num_put_u64(length, n + 1))};
+                                            str_of(length, num_put_u64(length, body.n))};
+    struct str origin = r ? cors_origin(r, s->door) : STR_NONE;
+    if (origin.p)
+        headers[count++] = (struct http_header){STR("access-control-allow-origin"), origin};
     if (status == 503)
         headers[count++] = (struct http_header){STR("retry-after"), STR(RETRY_AFTER)};
     refused_count(status);
-    struct http_req *r = s->req;
     bool head_only = r && str_eq_c(r->method, "HEAD");
     s->sink = &over_sink;
     s->user = NULL;
     s->req = NULL;
     stream_head(s, status, headers, count, head_only);
-    if (!head_only) {
-        stream_send(s, str_from_c(text), false);
-        stream_send(s, STR("\n"), true);
-    }
+    if (!head_only)
+        stream_send(s, buf_str(&body), true);
+    buf_fini(&body);
     if (r)
         request_free(r);
+}
+
+/* The same where the request is past its arrival and is answered as by a handler. */
+static void refuse_late(struct request *q, int status, const char *text)
+{
+    struct buf body = buf_init(REFUSAL_MAX);
+    if (status == 503)
+        http_set_header(&q->r, "retry-after", STR(RETRY_AFTER));
+    const char *ctype = word_refusal(&q->r, status, text, &body);
+    http_reply(&q->r, status, ctype, buf_str(&body));
+    buf_fini(&body);
 }
 
 static void run_on_pool(struct work *w)
@@ -616,8 +652,7 @@ static void run_on_pool(struct work *w)
 static void busy_reply(struct request *q)
 {
     stat_add(STAT_REQUESTS_REFUSED_BUSY, 1);
-    http_set_header(&q->r, "retry-after", STR(RETRY_AFTER));
-    http_reply_text(&q->r, 503, "too many requests are waiting; try again in a moment");
+    refuse_late(q, 503, "too many requests are waiting; try again in a moment");
 }
 
 static void request_run(struct request *q)
@@ -641,8 +676,7 @@ static bool request_inflate(struct request *q)
     if (code == E_OK && !inflight_take(q->server, plain.cap)) {
         buf_fini(&plain);
         refused_count(503);
-        http_set_header(&q->r, "retry-after", STR(RETRY_AFTER));
-        http_reply_text(&q->r, 503, "too many bytes of requests are held; try again in a moment");
+        refuse_late(q, 503, "too many bytes of requests are held; try again in a moment");
         return false;
     }
     if (code == E_OK) {
@@ -652,12 +686,14 @@ static bool request_inflate(struct request *q)
     }
     buf_fini(&plain);
     stat_add(code == E_TOO_BIG ? STAT_REQUESTS_BAD_SIZE : STAT_REQUESTS_BAD_COMPRESSION, 1);
+    char text[128];
     if (code == E_TOO_BIG)
-        http_reply_text(&q->r, 413, "the body inflates to more than %zu bytes",
-                        q->server->limits.body_max_bytes);
+        snprintf(text, sizeof text, "the body inflates to more than %zu bytes",
+                 q->server->limits.body_max_bytes);
     else
-        http_reply_text(&q->r, 400, "the body is not well-formed %s: %s", zip_name(q->zip),
-                        err_text(code));
+        snprintf(text, sizeof text, "the body is not well-formed %s: %s", zip_name(q->zip),
+                 err_text(code));
+    refuse_late(q, code == E_TOO_BIG ? 413 : 400, text);
     return false;
 }
 

@@ -36,6 +36,12 @@ struct http_req {
 
 typedef void http_handler(struct http_req *r);
 
+/* How a door words what HTTP itself refuses (a body too large, broken compression, no room): fills
+ * body and answers its content type; NULL: the sentence goes out as plain text. retry_ms: when the
+ * client may come again, 0: never with this request. */
+typedef const char *http_wording(const struct http_req *r, int status, struct str sentence,
+                                 uint64_t retry_ms, struct buf *body);
+
 enum http_where {
     HTTP_ON_LOOP, /* short and never blocking */
     HTTP_ON_POOL, /* in the worker pool: may read the store, may wait in http_write */
@@ -78,6 +84,7 @@ struct http_door {
     bool grpc_only;           /* HTTP requests get 415 */
     const char *cors_origins; /* "*", a comma list, or NULL: no CORS */
     http_handler *fallback;   /* no route matched; NULL: 404 text */
+    http_wording *wording;    /* NULL: plain text */
     /* Header fields added to every answer, "name: value" lines, or NULL. */
     const char *const *extra_headers;
 };

@@ -8,7 +8,7 @@ import struct
 import time
 import zlib
 
-from lib import Server, check, equal, get, lymer, otlp, request, run, scenario, send, until, LYMER
+from lib import Server, check, equal, get, lymer, otlp, request, run, scenario, send, until, LYMER, VENV_PYTHON
 
 
 def alive(server):
@@ -78,6 +78,42 @@ def too_much_is_refused():
             equal(int(json.loads(body)["partialSuccess"]["rejectedSpans"]), 1, "rejected")
         status, body, _ = send(server, message(span(attributes=[{"key": "k" * (1 << 20), "value": {"intValue": "1"}}])))
         check(status == 200 and int(json.loads(body)["partialSuccess"]["rejectedSpans"]) == 1, status, body)
+        alive(server)
+
+
+def rpc_status(body):
+    """google.rpc.Status as Google's own classes read it: code, message, names of the details."""
+    script = ("import sys; from google.rpc import status_pb2 as s, error_details_pb2; x = s.Status.FromString(sys.stdin.buffer.read());"
+              "import json; json.dump([x.code, x.message, [d.type_url for d in x.details]], sys.stdout)")
+    return json.loads(run(VENV_PYTHON, "-c", script, input=body).stdout)
+
+
+@scenario
+def refusals_of_http_are_statuses():
+    """What is refused before OTLP sees it (too large, damaged, no room) speaks the request's encoding."""
+    zipped = {"Content-Encoding": "gzip"}
+    large = b" " * ((64 << 20) + 1)
+    with Server("--otlp-http-cors-origins", "*", memory=True) as server:
+        for status, code, body, headers in ((413, 8, large, {}), (413, 8, gzip.compress(large), zipped), (400, 3, b"junk", zipped),
+                                            (415, 3, b"{}", {"Content-Encoding": "br"})):
+            got, answer, head = send(server, body, "application/x-protobuf", headers=headers)
+            equal([got, head["Content-Type"]], [status, "application/x-protobuf"], "protobuf refusal")
+            number, sentence, details = rpc_status(answer)
+            equal([number, details], [code, []], sentence)
+            got, answer, head = send(server, body, "application/json; charset=utf-8", headers={**headers, "Origin": "http://app.example"})
+            equal([got, head["Content-Type"], head["Access-Control-Allow-Origin"]], [status, "application/json", "*"], "JSON refusal")
+            equal(json.loads(answer), {"code": code, "message": sentence}, "the same in JSON")
+            check(len(sentence) > 20, "a sentence", sentence)
+        got, answer, head = send(server, large, "text/plain", path="/elsewhere")
+        equal([got, head["Content-Type"]], [413, "text/plain; charset=utf-8"], "not OTLP")
+    with Server("--max-memory", "256MiB", memory=True) as server:  # a quarter of it for bodies
+        with socket.create_connection(("127.0.0.1", server.port("otlp"))) as holder:
+            holder.sendall(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 67108864\r\n\r\n" + large[:60 << 20])
+            got, answer, head = until(lambda: (r := send(server, large[:20 << 20], "application/x-protobuf"))[0] == 503 and r, what="no room")
+            equal(head["Retry-After"], "1", "no room")
+            number, sentence, details = rpc_status(answer)
+            equal([number, details], [14, ["type.googleapis.com/google.rpc.RetryInfo"]], sentence)
+        until(lambda: send(server, large[:20 << 20], "application/x-protobuf")[0] == 200, what="room again")
         alive(server)
 
 

@@ -12,7 +12,13 @@
 #define ANSWER_MAX     (16 * KIB) /* a sentence, escaped */
 #define BUSY_MS        1000u      /* when the pool is full */
 
-enum { GRPC_INVALID_ARGUMENT = 3, GRPC_NOT_FOUND = 5, GRPC_UNAVAILABLE = 14 };
+enum {
+    GRPC_UNKNOWN = 2,
+    GRPC_INVALID_ARGUMENT = 3,
+    GRPC_NOT_FOUND = 5,
+    GRPC_RESOURCE_EXHAUSTED = 8,
+    GRPC_UNAVAILABLE = 14
+};
 
 enum encoding { ENC_NONE, ENC_PROTOBUF, ENC_JSON };
 
@@ -25,22 +31,33 @@ static enum encoding encoding_of(const struct http_req *r)
     return str_eq_nocase(type, STR("application/json")) ? ENC_JSON : ENC_NONE;
 }
 
+/* What does not say how it is encoded is answered in protobuf. */
+static const char *answer_type(const struct http_req *r)
+{
+    return encoding_of(r) == ENC_JSON ? "application/json" : "application/x-protobuf";
+}
+
 static void reply(struct http_req *r, int status, struct buf *body)
 {
-    bool json = encoding_of(r) == ENC_JSON;
-    http_reply(r, status, json ? "application/json" : "application/x-protobuf", buf_str(body));
+    http_reply(r, status, answer_type(r), buf_str(body));
     buf_fini(body);
 }
 
 /* google.rpc.Status as the request is encoded. retry_ms: 0 for what must not come again. */
+static void put_status(const struct http_req *r, int grpc, struct str why, uint64_t retry_ms,
+                       struct str violation, struct buf *body)
+{
+    if (encoding_of(r) == ENC_JSON)
+        otlp_encode_status_json(grpc, why, retry_ms, violation, body);
+    else
+        otlp_encode_status(grpc, why, retry_ms, violation, body);
+}
+
 static void reply_status(struct http_req *r, int http, int grpc, struct str why, uint64_t retry_ms,
                          struct str violation)
 {
     struct buf body = buf_init(ANSWER_MAX);
-    if (encoding_of(r) == ENC_JSON)
-        otlp_encode_status_json(grpc, why, retry_ms, violation, &body);
-    else
-        otlp_encode_status(grpc, why, retry_ms, violation, &body);
+    put_status(r, grpc, why, retry_ms, violation, &body);
     if (retry_ms) { /* whole seconds, rounded up */
         char seconds[NUM_TEXT_MAX];
         size_t n = num_put_u64(seconds, (retry_ms + 999) / 1000);
@@ -64,6 +81,31 @@ static void traces_done(void *arg, const struct ingest_result *res)
     else
         otlp_encode_response(res->rejected, message, &body);
     reply(r, 200, &body);
+}
+
+/* What the HTTP layer refuses: the gRPC code that says the same. */
+static int grpc_code(int http)
+{
+    switch (http) {
+    case 400:
+    case 415:
+        return GRPC_INVALID_ARGUMENT;
+    case 413:
+        return GRPC_RESOURCE_EXHAUSTED;
+    case 503:
+        return GRPC_UNAVAILABLE;
+    default:
+        return GRPC_UNKNOWN;
+    }
+}
+
+const char *otlp_http_wording(const struct http_req *r, int status, struct str sentence,
+                              uint64_t retry_ms, struct buf *body)
+{
+    if (encoding_of(r) == ENC_NONE)
+        return NULL; /* not an OTLP client: it reads text */
+    put_status(r, grpc_code(status), sentence, retry_ms, STR_NONE, body);
+    return answer_type(r);
 }
 
 static void traces_take(struct http_req *r)

@@ -17,6 +17,7 @@ struct recv {
 extern const struct http_route otlp_http_routes[];
 extern const size_t otlp_http_route_count;
 void otlp_http_fallback(struct http_req *r);
+http_wording otlp_http_wording; /* google.rpc.Status in the request's encoding */
 
 /* OTLP over gRPC. The door also takes health and reflection, see serve/grpc.h. */
 extern const struct grpc_service otlp_trace_service;

@@ -54,6 +54,7 @@ static void setup(void)
                                   .routes = otlp_http_routes,
                                   .route_count = otlp_http_route_count,
                                   .fallback = otlp_http_fallback,
+                                  .wording = otlp_http_wording,
                                   .arg = &door_arg};
     CHECK_OK(http_server_open(&server, &loop, 1, doors, 2, door_arg.pool, NULL, NULL));
     thread_start(&loop_thread, "loop", run_loop, loop);
