@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The builder's insides, shared by its three steps:
+/* The builder's insides, shared by its steps:
  *
  *   block_plan.c    numbers what repeats (strings, origins, columns, key lists, shapes), gathers
- * the spans into traces and puts everything in order; block_group.c   turns the rows of one row
- * group into columns; block_write.c   the door: file, meta, index, tail, summary.
+ *                   the spans into traces and puts everything in order
+ *   block_group.c   turns the rows of one row group into columns
+ *   block_write.c   the door: file, meta, index, tail, summary
+ *   block_merge.c   the other door: row groups of several blocks become one block
  *
- * All memory here is sized by the batches of one memtable, which has its own limit. */
+ * A block is made of runs (batches that are planned and written together) and of row groups taken
+ * over from other blocks, in any sequence. The numbers and the index are the block's; traces, rows
+ * and parents are the run's. A flush is one run of a whole memtable; a merge has many, of a row
+ * group each, whose batches are gone when the block is finished, so it keeps copies of what it
+ * numbers. */
 #ifndef LYMER_STORE_TRACE_BLOCK_BUILD_H
 #define LYMER_STORE_TRACE_BLOCK_BUILD_H
 
@@ -36,9 +42,10 @@ static inline void *vec_room(void *p, uint32_t *cap, size_t n, size_t size)
     return xrealloc(p, want * size);
 }
 
-/* Numbered strings: views into the batches. */
+/* Numbered strings: views into the batches, or copies. */
 struct intern {
     struct idtab tab;
+    struct arena *keep; /* of the copies; NULL: views */
     struct str *v;
     uint32_t n, cap;
 };
@@ -148,7 +155,11 @@ struct block_builder {
     uint32_t origin_count, origin_cap;
     struct buf origin_blobs;
     struct intern services;
+    uint32_t *words; /* of the keys of resources and scopes */
+    uint32_t word_n, word_cap;
+    struct arena names; /* copies of the interned strings, in a merge */
 
+    /* the run */
     struct idtab trace_tab;
     struct trace_at *traces;
     uint32_t trace_count, trace_cap;
@@ -168,10 +179,14 @@ struct block_builder {
     struct block_orphan *orphans;
     uint32_t orphan_count, orphan_cap;
 
+    struct part *parts; /* of all row groups of the run */
+    uint32_t part_count, part_cap;
+
+    /* the block */
     struct group_info *groups;
     uint32_t group_count, group_cap;
-    struct part *parts; /* of all groups */
-    uint32_t part_count, part_cap;
+    uint64_t *index; /* of each chain of parts: fingerprint << 32 | number of its first part */
+    uint32_t index_n, index_cap, part_total;
 
     struct arena ga;   /* the current row group */
     uint32_t *touched; /* columns with values in it */
@@ -187,11 +202,53 @@ struct block_builder {
     uint64_t max_end_ns;
 };
 
-/* block_plan.c: fills everything down to parents, edges and orphans. */
-void plan_spans(struct block_builder *bb);
+/* --- block_plan.c --- */
 
-/* block_group.c: appends the row group of rows [at, at+n), made of parts, to bb->out. */
+/* Plans a run: everything down to parents; edges and orphans add up. */
+void plan_spans(struct block_builder *bb, const struct batch *const *batches, size_t n);
+/* The numbers of one thing each, for who has no batch. */
+uint32_t plan_col(struct block_builder *bb, unsigned scope, unsigned type, struct str key);
+uint32_t plan_list(struct block_builder *bb, const uint32_t *cols, uint32_t n);
+uint32_t plan_origin(struct block_builder *bb, struct str blob);
+uint32_t plan_shape(struct block_builder *bb, enum block_table table, const struct shape *want);
+
+/* --- block_group.c --- */
+
+/* Appends the row group of rows [at, at+n), made of parts, to bb->out. */
 void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct part *parts,
                  uint32_t part_count, struct group_info *out);
+
+/* A row group piece by piece: begin; for each table its shapes; its columns in ascending number,
+ * each appended to bb->out and then ended; end. The filter comes behind it. */
+struct chunks {
+    uint32_t count, before; /* columns so far; the number of the last one */
+    uint32_t shape_before;  /* number of the table's shape before */
+    struct buf list;        /* their directory entries */
+};
+
+void group_begin(struct block_builder *bb, struct chunks *cs);
+void group_table(struct block_builder *bb, struct chunks *cs, uint32_t rows, uint32_t shapes);
+/* longest_ns only in the table of spans. */
+void group_shape(struct block_builder *bb, struct chunks *cs, enum block_table table,
+                 uint32_t shape, uint32_t rows, uint64_t longest_ns);
+/* The column number `no` was just appended from `from` on. */
+void group_column(struct block_builder *bb, struct chunks *cs, uint32_t no, size_t from);
+void group_end(struct block_builder *bb, struct chunks *cs, uint32_t part_count, size_t from,
+               struct group_info *g);
+
+/* --- block_write.c --- */
+
+void builder_begin(struct block_builder *bb, bool copies);
+MUST_CHECK enum errc builder_open(struct block_builder *bb, struct os *os, const char *path,
+                                  struct err *e);
+MUST_CHECK enum errc builder_run(struct block_builder *bb, const struct batch *const *batches,
+                                 size_t n, struct err *e);
+/* A row group that was appended to bb->out; parts are numbered on from part_total. */
+MUST_CHECK enum errc builder_add_group(struct block_builder *bb, const struct group_info *g,
+                                       struct err *e);
+/* The next part of the row group that is about to be added begins the chain of this trace. */
+void builder_index(struct block_builder *bb, const uint8_t trace_id[16], uint32_t part);
+MUST_CHECK enum errc builder_end(struct block_builder *bb, struct block_meta *out, struct err *e);
+void builder_close(struct block_builder *bb);
 
 #endif

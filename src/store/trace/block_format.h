@@ -16,7 +16,7 @@
 #include "store/trace/column.h"
 
 #define BLOCK_MAGIC   UINT64_C(0x314b424b4d594c89) /* "\x89LYMKBK1" */
-#define BLOCK_VERSION 1
+#define BLOCK_VERSION 2                            /* written; 1 is read, too */
 
 #define BLOCK_HEAD_BYTES    16u
 #define BLOCK_TRAILER_BYTES 40u

@@ -31,6 +31,7 @@ struct rows_in {
     const uint32_t *shape;
     const struct attr_rec **attrs; /* the row's first attribute */
     const char **heap;
+    const uint64_t *lasted; /* ns; NULL but for spans */
 };
 
 /* The same, grouped by shape. */
@@ -52,6 +53,72 @@ static int cmp_u32(const void *x, const void *y)
 {
     uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
     return (a > b) - (a < b);
+}
+
+/* --- a row group's frame --- */
+
+void group_begin(struct block_builder *bb, struct chunks *cs)
+{
+    *cs = (struct chunks){.list = buf_init(SIZE_MAX)};
+    buf_reset(&bb->tail);
+    buf_reset(&bb->dir);
+}
+
+void group_table(struct block_builder *bb, struct chunks *cs, uint32_t rows, uint32_t shapes)
+{
+    cs->shape_before = 0;
+    pack_varint(&bb->dir, rows);
+    pack_varint(&bb->dir, shapes);
+}
+
+void group_shape(struct block_builder *bb, struct chunks *cs, enum block_table table,
+                 uint32_t shape, uint32_t rows, uint64_t longest_ns)
+{
+    pack_varint(&bb->dir, zigzag((int64_t)shape - cs->shape_before));
+    pack_varint(&bb->dir, rows);
+    if (table == TABLE_SPAN)
+        pack_varint(&bb->dir, longest_ns);
+    cs->shape_before = shape;
+}
+
+void group_column(struct block_builder *bb, struct chunks *cs, uint32_t no, size_t from)
+{
+    size_t len = bb->out.n - from;
+    bool tail = len <= TAIL_COLUMN_MAX;
+    if (!len)
+        return;
+    pack_varint(&cs->list, no - cs->before);
+    pack_varint(&cs->list, len * 2 + tail);
+    cs->before = no;
+    cs->count++;
+    if (tail) {
+        buf_add(&bb->tail, bb->out.p + from, len);
+        bb->out.n = from;
+        return;
+    }
+    uint32_t crc = crc32c(0, bb->out.p + from, len);
+    buf_add(&cs->list, &crc, 4);
+}
+
+void group_end(struct block_builder *bb, struct chunks *cs, uint32_t part_count, size_t from,
+               struct group_info *g)
+{
+    size_t tail_at = bb->out.n;
+    pack_bytes(&bb->pack, bb->tail.p, bb->tail.n);
+    size_t tail_len = bb->out.n - tail_at;
+    uint32_t crc = bb->out.failed ? 0 : crc32c(0, bb->out.p + tail_at, tail_len);
+    g->data_len = bb->out.n - from;
+    pack_varint(&bb->dir, part_count);
+    pack_varint(&bb->dir, cs->count);
+    buf_add_str(&bb->dir, buf_str(&cs->list));
+    pack_varint(&bb->dir, bb->tail.n);
+    pack_varint(&bb->dir, tail_len);
+    buf_add(&bb->dir, &crc, 4);
+    g->dir_len = bb->dir.n;
+    g->dir_crc = crc32c(0, bb->dir.p, bb->dir.n);
+    buf_add_str(&bb->out, buf_str(&bb->dir));
+    bb->out.failed |= cs->list.failed | bb->dir.failed | bb->tail.failed;
+    buf_fini(&cs->list);
 }
 
 /* --- values --- */
@@ -271,20 +338,27 @@ static void put_shape(struct block_builder *bb, const struct rows_in *in,
     }
 }
 
+static uint64_t longest(const struct rows_in *in, const uint32_t *rows, uint32_t n)
+{
+    uint64_t ns = 0;
+    for (uint32_t i = 0; in->lasted && i < n; i++)
+        ns = max_u64(ns, in->lasted[rows[i]]);
+    return ns;
+}
+
 /* Fills the attribute columns of the table and its part of the directory. */
-static struct rows_by_shape put_table(struct block_builder *bb, const struct rows_in *in)
+static struct rows_by_shape put_table(struct block_builder *bb, struct chunks *cs,
+                                      const struct rows_in *in)
 {
     struct rows_by_shape by = group_by_shape(bb, in);
     const struct shape *shapes = bb->shapes[in->table].v;
-    uint32_t first = bb->touched_n, before = 0;
-    pack_varint(&bb->dir, in->n);
-    pack_varint(&bb->dir, by.shape_count);
+    uint32_t first = bb->touched_n;
+    group_table(bb, cs, in->n, by.shape_count);
     for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
         uint32_t end = shape_end(bb, in, &by, k);
-        pack_varint(&bb->dir, by.shapes[k] - before);
-        pack_varint(&bb->dir, end - at);
+        group_shape(bb, cs, in->table, by.shapes[k], end - at,
+                    longest(in, by.order + at, end - at));
         count_values(bb, &bb->lists[shapes[by.shapes[k]].list], end - at);
-        before = by.shapes[k];
         at = end;
     }
     for (uint32_t i = first; i < bb->touched_n; i++) {
@@ -303,32 +377,7 @@ static struct rows_by_shape put_table(struct block_builder *bb, const struct row
     return by;
 }
 
-/* --- chunks --- */
-
-struct chunks {
-    uint32_t count, before; /* columns so far; the number of the last one */
-    struct buf list;        /* their directory entries */
-};
-
-/* The column number `no` was just appended to bb->out from `from` on. */
-static void chunk_end(struct block_builder *bb, struct chunks *cs, uint32_t no, size_t from)
-{
-    size_t len = bb->out.n - from;
-    bool tail = len <= TAIL_COLUMN_MAX;
-    if (!len)
-        return;
-    pack_varint(&cs->list, no - cs->before);
-    pack_varint(&cs->list, len * 2 + tail);
-    cs->before = no;
-    cs->count++;
-    if (tail) {
-        buf_add(&bb->tail, bb->out.p + from, len);
-        bb->out.n = from;
-        return;
-    }
-    uint32_t crc = crc32c(0, bb->out.p + from, len);
-    buf_add(&cs->list, &crc, 4);
-}
+/* --- columns --- */
 
 /* A column of zeros is left out. */
 static void chunk_nums(struct block_builder *bb, struct chunks *cs, uint32_t no, const uint64_t *v,
@@ -341,7 +390,7 @@ static void chunk_nums(struct block_builder *bb, struct chunks *cs, uint32_t no,
         return;
     size_t from = bb->out.n;
     pack_nums(&bb->pack, v, n);
-    chunk_end(bb, cs, no, from);
+    group_column(bb, cs, no, from);
 }
 
 static void chunk_bytes(struct block_builder *bb, struct chunks *cs, uint32_t no, const void *p,
@@ -350,7 +399,7 @@ static void chunk_bytes(struct block_builder *bb, struct chunks *cs, uint32_t no
     size_t from = bb->out.n;
     if (n)
         pack_bytes(&bb->pack, p, n);
-    chunk_end(bb, cs, no, from);
+    group_column(bb, cs, no, from);
 }
 
 /* A fixed column of strings; left out when all are empty. */
@@ -367,7 +416,7 @@ static void chunk_strs(struct block_builder *bb, struct chunks *cs, uint32_t no,
     for (uint32_t i = 0; i < n; i++)
         id[i] = i && str_eq(v[i], v[i - 1]) ? id[i - 1] : dict_number(bb, &c, v[i]);
     pack_strs(&bb->pack, id, n, c.dict.v, c.dict.n);
-    chunk_end(bb, cs, no, from);
+    group_column(bb, cs, no, from);
 }
 
 static void chunk_attrs(struct block_builder *bb, struct chunks *cs)
@@ -381,7 +430,7 @@ static void chunk_attrs(struct block_builder *bb, struct chunks *cs)
             pack_strs(&bb->pack, c->vals, c->n, c->dict.v, c->dict.n);
         else if (c->type != ATTR_EMPTY)
             pack_nums(&bb->pack, c->vals, c->n);
-        chunk_end(bb, cs, COL_ATTRS + bb->touched[i], from);
+        group_column(bb, cs, COL_ATTRS + bb->touched[i], from);
         c->n = 0;
     }
     bb->touched_n = 0;
@@ -432,9 +481,9 @@ static struct child_rows child_rows(struct block_builder *bb, enum block_table t
     return c;
 }
 
-static struct rows_by_shape put_events(struct block_builder *bb, const struct row *rows, uint32_t n,
-                                       const uint64_t *count, size_t total, uint64_t **time,
-                                       uint64_t **dropped)
+static struct rows_by_shape put_events(struct block_builder *bb, struct chunks *cs,
+                                       const struct row *rows, uint32_t n, const uint64_t *count,
+                                       size_t total, uint64_t **time, uint64_t **dropped)
 {
     struct child_rows c = child_rows(bb, TABLE_EVENT, total);
     *time = group_alloc(bb, total, 8);
@@ -453,7 +502,7 @@ static struct rows_by_shape put_events(struct block_builder *bb, const struct ro
             (*dropped)[k] = b->events[j].dropped;
         }
     }
-    return put_table(bb, &c.in);
+    return put_table(bb, cs, &c.in);
 }
 
 struct link_cols {
@@ -462,8 +511,9 @@ struct link_cols {
     uint64_t *dropped, *flags;
 };
 
-static struct rows_by_shape put_links(struct block_builder *bb, const struct row *rows, uint32_t n,
-                                      const uint64_t *count, size_t total, struct link_cols *out)
+static struct rows_by_shape put_links(struct block_builder *bb, struct chunks *cs,
+                                      const struct row *rows, uint32_t n, const uint64_t *count,
+                                      size_t total, struct link_cols *out)
 {
     struct child_rows c = child_rows(bb, TABLE_LINK, total);
     *out = (struct link_cols){group_alloc(bb, total, 16), group_alloc(bb, total, 8),
@@ -487,7 +537,7 @@ static struct rows_by_shape put_links(struct block_builder *bb, const struct row
             out->flags[k] = l->flags;
         }
     }
-    return put_table(bb, &c.in);
+    return put_table(bb, cs, &c.in);
 }
 
 /* --- the group --- */
@@ -495,7 +545,7 @@ static struct rows_by_shape put_links(struct block_builder *bb, const struct row
 /* Every field of the group's spans, taken from the records in one walk. */
 struct span_fields {
     struct child_rows attrs;
-    uint64_t *start, *lasted, *flags, *dropped[3], *events, *links, *parent;
+    uint64_t *start, *difference, *lasted, *flags, *dropped[3], *events, *links, *parent;
     uint8_t *span_id, *orphan;
     struct str *trace_state, *message;
     size_t event_total, link_total, orphans;
@@ -503,8 +553,8 @@ struct span_fields {
 
 static void fields_init(struct block_builder *bb, struct span_fields *f, uint32_t n)
 {
-    uint64_t **nums[] = {&f->start,      &f->lasted, &f->flags, &f->dropped[0], &f->dropped[1],
-                         &f->dropped[2], &f->events, &f->links, &f->parent};
+    uint64_t **nums[] = {&f->start,      &f->difference, &f->lasted, &f->flags, &f->dropped[0],
+                         &f->dropped[1], &f->dropped[2], &f->events, &f->links, &f->parent};
     *f = (struct span_fields){.attrs = child_rows(bb, TABLE_SPAN, n),
                               .span_id = group_alloc(bb, n, 8),
                               .orphan = group_alloc(bb, n, 8),
@@ -512,6 +562,7 @@ static void fields_init(struct block_builder *bb, struct span_fields *f, uint32_
                               .message = group_alloc(bb, n, sizeof(struct str))};
     for (size_t i = 0; i < ARRAY_LEN(nums); i++)
         *nums[i] = group_alloc(bb, n, sizeof **nums[i]);
+    f->attrs.in.lasted = f->lasted;
 }
 
 static void take_fields(struct block_builder *bb, struct span_fields *f, const struct row *rows,
@@ -530,7 +581,8 @@ static void take_fields(struct block_builder *bb, struct span_fields *f, const s
         f->attrs.shape[i] = rows[i].shape;
         f->attrs.attrs[i] = b->attrs + s->attr_at;
         f->attrs.heap[i] = b->heap;
-        f->lasted[i] = s->end_ns - s->start_ns;
+        f->difference[i] = s->end_ns - s->start_ns;
+        f->lasted[i] = s->end_ns > s->start_ns ? s->end_ns - s->start_ns : 0;
         f->flags[i] = s->flags;
         f->dropped[0][i] = s->dropped_attrs;
         f->dropped[1][i] = s->dropped_events;
@@ -561,8 +613,7 @@ static void take_starts(struct span_fields *f, const struct row *rows, uint32_t 
         r += p->rows;
     }
     for (uint32_t i = 0; i < n; i++)
-        if (f->lasted[i] <= UINT64_MAX - rows[i].start_ns) /* else it ended before it began */
-            g->max_duration_ns = max_u64(g->max_duration_ns, f->lasted[i]);
+        g->max_duration_ns = max_u64(g->max_duration_ns, f->lasted[i]);
 }
 
 static void chunk_traces(struct block_builder *bb, struct chunks *cs, const struct row *rows,
@@ -585,15 +636,15 @@ static void chunk_traces(struct block_builder *bb, struct chunks *cs, const stru
 static void chunk_spans(struct block_builder *bb, struct chunks *cs, const struct span_fields *f,
                         const struct rows_by_shape *by, uint32_t n)
 {
-    uint64_t *lasted = group_alloc(bb, n, 8);
+    uint64_t *difference = group_alloc(bb, n, 8);
     for (uint32_t i = 0; i < n; i++)
-        lasted[i] = zigzag((int64_t)f->lasted[by->order[i]]);
+        difference[i] = zigzag((int64_t)f->difference[by->order[i]]);
     chunk_nums(bb, cs, COL_SHAPE, by->local, n);
     chunk_bytes(bb, cs, COL_SPAN_ID, f->span_id, (size_t)n * 8);
     chunk_nums(bb, cs, COL_PARENT, f->parent, n);
     chunk_bytes(bb, cs, COL_ORPHAN, f->orphan, 8 * f->orphans);
     chunk_nums(bb, cs, COL_START, f->start, n);
-    chunk_nums(bb, cs, COL_DURATION, lasted, n);
+    chunk_nums(bb, cs, COL_DURATION, difference, n);
     chunk_nums(bb, cs, COL_FLAGS, f->flags, n);
     for (uint32_t k = 0; k < ARRAY_LEN(f->dropped); k++)
         chunk_nums(bb, cs, COL_DROPPED_ATTRS + k, f->dropped[k], n);
@@ -608,12 +659,12 @@ static void chunk_children(struct block_builder *bb, struct chunks *cs, const st
 {
     uint64_t *time, *dropped;
     size_t events = f->event_total, links = f->link_total;
-    struct rows_by_shape by = put_events(bb, rows, n, f->events, events, &time, &dropped);
+    struct rows_by_shape by = put_events(bb, cs, rows, n, f->events, events, &time, &dropped);
     chunk_nums(bb, cs, COL_EVENT_SHAPE, by.local, (uint32_t)events);
     chunk_nums(bb, cs, COL_EVENT_TIME, time, (uint32_t)events);
     chunk_nums(bb, cs, COL_EVENT_DROPPED, dropped, (uint32_t)events);
     struct link_cols l;
-    by = put_links(bb, rows, n, f->links, links, &l);
+    by = put_links(bb, cs, rows, n, f->links, links, &l);
     chunk_nums(bb, cs, COL_LINK_SHAPE, by.local, (uint32_t)links);
     chunk_bytes(bb, cs, COL_LINK_TRACE_ID, l.trace_id, links * 16);
     chunk_bytes(bb, cs, COL_LINK_SPAN_ID, l.span_id, links * 8);
@@ -622,35 +673,14 @@ static void chunk_children(struct block_builder *bb, struct chunks *cs, const st
     chunk_nums(bb, cs, COL_LINK_FLAGS, l.flags, (uint32_t)links);
 }
 
-/* Directory: tables, parts, columns, tail. */
-static void write_dir(struct block_builder *bb, struct chunks *cs, uint32_t part_count,
-                      struct group_info *g)
-{
-    size_t from = bb->out.n;
-    pack_bytes(&bb->pack, bb->tail.p, bb->tail.n);
-    size_t tail_len = bb->out.n - from;
-    uint32_t crc = crc32c(0, bb->out.p + from, tail_len);
-    g->data_len += tail_len;
-    pack_varint(&bb->dir, part_count);
-    pack_varint(&bb->dir, cs->count);
-    buf_add_str(&bb->dir, buf_str(&cs->list));
-    pack_varint(&bb->dir, bb->tail.n);
-    pack_varint(&bb->dir, tail_len);
-    buf_add(&bb->dir, &crc, 4);
-    g->dir_len = bb->dir.n;
-    g->dir_crc = crc32c(0, bb->dir.p, bb->dir.n);
-    buf_add_str(&bb->out, buf_str(&bb->dir));
-}
-
 void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct part *parts,
                  uint32_t part_count, struct group_info *g)
 {
     const struct row *rows = bb->rows + at;
-    struct chunks cs = {.list = buf_init(SIZE_MAX)};
+    struct chunks cs;
     size_t from = bb->out.n;
     arena_reset_warm(&bb->ga, GROUP_ARENA_KEEP);
-    buf_reset(&bb->tail);
-    buf_reset(&bb->dir);
+    group_begin(bb, &cs);
     bb->hash_n = 0;
     for (uint32_t i = 0; i < ARRAY_LEN(bb->recent); i++)
         bb->recent[i] = i + 1; /* no hash that belongs here */
@@ -660,15 +690,12 @@ void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct
     take_fields(bb, &f, rows, bb->parents + at, n);
     take_starts(&f, rows, n, parts, g);
     chunk_traces(bb, &cs, rows, parts, part_count);
-    struct rows_by_shape by = put_table(bb, &f.attrs.in);
+    struct rows_by_shape by = put_table(bb, &cs, &f.attrs.in);
     chunk_spans(bb, &cs, &f, &by, n);
     chunk_children(bb, &cs, rows, n, &f);
     chunk_attrs(bb, &cs);
-    g->data_len = bb->out.n - from;
-    write_dir(bb, &cs, part_count, g);
+    group_end(bb, &cs, part_count, from, g);
     size_t filter_from = bb->out.n;
     write_filter(bb);
     g->filter_len = bb->out.n - filter_from;
-    bb->out.failed |= cs.list.failed | bb->dir.failed | bb->tail.failed;
-    buf_fini(&cs.list);
 }

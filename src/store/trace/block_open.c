@@ -161,9 +161,10 @@ static enum errc check_trailer(struct block *b, const struct block_trailer *t, u
         return fail(e, E_CORRUPT, "%s: not a block, or cut short", b->path);
     if (!block_crc_ok(t, offsetof(struct block_trailer, crc), t->crc))
         return bad(b, "the trailer", e);
-    if (t->version != BLOCK_VERSION)
-        return fail(e, E_VERSION, "%s: block version %u, this program reads %u", b->path,
+    if (!t->version || t->version > BLOCK_VERSION)
+        return fail(e, E_VERSION, "%s: block version %u, this program reads up to %u", b->path,
                     t->version, BLOCK_VERSION);
+    b->version = t->version;
     if (t->file_bytes != size || t->tail_off < BLOCK_HEAD_BYTES ||
         t->tail_off > size - BLOCK_TRAILER_BYTES ||
         t->root_len > size - BLOCK_TRAILER_BYTES - t->tail_off)

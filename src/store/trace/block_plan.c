@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The first step of a build: everything that repeats gets a number, and every span gets its place.
+/* The first step of a run: everything that repeats gets a number, and every span gets its place.
  *
  * Numbers are given in the order of first appearance, so the same batches give the same bytes. A
  * batch has numbered its keys and names already; they are mapped once per batch (batch_map), so
@@ -11,6 +11,9 @@
 #include "store/trace/block_build.h"
 
 #include <stdlib.h>
+
+/* Memory of the plan that stays for the next run. */
+#define PLAN_ARENA_KEEP (8 * MIB)
 
 /* --- tables --- */
 
@@ -71,14 +74,15 @@ uint32_t intern_str(struct intern *in, struct str s)
         if (str_eq(in->v[id], s))
             return id;
     in->v = vec_room(in->v, &in->cap, in->n + (size_t)1, sizeof *in->v);
-    in->v[in->n] = s;
+    in->v[in->n] = in->keep ? arena_str(in->keep, s) : s;
+    ensure(in->v[in->n].p || !s.n);
     idtab_add(&in->tab, hash, in->n);
     return in->n++;
 }
 
 /* --- columns, key lists, shapes --- */
 
-static uint32_t col_number(struct block_builder *bb, unsigned scope, unsigned type, struct str key)
+uint32_t plan_col(struct block_builder *bb, unsigned scope, unsigned type, struct str key)
 {
     uint32_t key_id = intern_str(&bb->strings, key);
     uint32_t hash = (uint32_t)hash_u64(key_id, scope * 8 + type), at = hash, id;
@@ -102,26 +106,22 @@ static inline uint32_t attr_col(struct block_builder *bb, const struct batch *b,
 {
     uint32_t *slot = &m->col[((size_t)scope * b->head->key_count + a->key) * 8 + a->type];
     if (UNLIKELY(*slot == NO_ID))
-        *slot = col_number(bb, scope, a->type, batch_str(b, b->keys[a->key]));
+        *slot = plan_col(bb, scope, a->type, batch_str(b, b->keys[a->key]));
     return *slot;
 }
 
-/* Appends the columns of n attributes to the pool without making them a list yet. */
-static uint32_t *pool_attrs(struct block_builder *bb, const struct batch *b, struct batch_map *m,
-                            unsigned scope, const struct attr_rec *a, uint32_t n)
+/* Room for a list of n columns behind the pool. */
+static uint32_t *pool_room(struct block_builder *bb, uint32_t n)
 {
     bb->list_pool = vec_room(bb->list_pool, &bb->pool_cap, bb->pool_n + (size_t)n + 1,
                              sizeof *bb->list_pool);
-    uint32_t *cols = bb->list_pool + bb->pool_n;
-    for (uint32_t i = 0; i < n; i++)
-        cols[i] = attr_col(bb, b, m, scope, &a[i]);
-    return cols;
+    return bb->list_pool + bb->pool_n;
 }
 
-static uint32_t list_number(struct block_builder *bb, const struct batch *b, struct batch_map *m,
-                            unsigned scope, const struct attr_rec *a, uint32_t n)
+/* The number of the list that was put behind the pool; it stays there when it is new. */
+static uint32_t pool_number(struct block_builder *bb, uint32_t n)
 {
-    const uint32_t *cols = pool_attrs(bb, b, m, scope, a, n);
+    const uint32_t *cols = bb->list_pool + bb->pool_n;
     uint32_t hash = (uint32_t)hash64(cols, n * sizeof *cols, n), at = hash, id;
     while ((id = idtab_next(&bb->list_tab, hash, &at)) != NO_ID) {
         const struct keylist *l = &bb->lists[id];
@@ -135,8 +135,26 @@ static uint32_t list_number(struct block_builder *bb, const struct batch *b, str
     return bb->list_count++;
 }
 
-static uint32_t shape_number(struct shapes *t, const struct shape *want)
+static uint32_t list_number(struct block_builder *bb, const struct batch *b, struct batch_map *m,
+                            unsigned scope, const struct attr_rec *a, uint32_t n)
 {
+    uint32_t *cols = pool_room(bb, n);
+    for (uint32_t i = 0; i < n; i++)
+        cols[i] = attr_col(bb, b, m, scope, &a[i]);
+    return pool_number(bb, n);
+}
+
+uint32_t plan_list(struct block_builder *bb, const uint32_t *cols, uint32_t n)
+{
+    uint32_t *room = pool_room(bb, n);
+    if (n)
+        memcpy(room, cols, n * sizeof *cols);
+    return pool_number(bb, n);
+}
+
+uint32_t plan_shape(struct block_builder *bb, enum block_table table, const struct shape *want)
+{
+    struct shapes *t = &bb->shapes[table];
     uint64_t tag = (uint64_t)want->kind << 8 | want->status;
     uint64_t mixed = hash_u64((uint64_t)want->origin << 32 | want->name, tag << 32 | want->list);
     uint32_t hash = (uint32_t)mixed, at = hash, id;
@@ -181,12 +199,38 @@ static void blob_origin(struct buf *out, const struct batch *b, const struct gro
     blob_attrs(out, b, g->scope_attr_at, g->scope_attr_count);
 }
 
-static uint32_t origin_number(struct block_builder *bb, const struct batch *b,
-                              const struct group_rec *g)
+/* Notes the keys of a resource or scope among the words. */
+static void note_keys(struct block_builder *bb, struct unpacker *u)
+{
+    for (uint64_t n = unpack_varint(u); n && !u->bad; n--) {
+        struct str key = unpack_str(u), type = unpack_raw(u, 1);
+        bb->words = vec_room(bb->words, &bb->word_cap, bb->word_n + (size_t)1, sizeof *bb->words);
+        bb->words[bb->word_n++] = block_word(key, WORD_KEY);
+        if (type.n && attr_is_str((unsigned char)type.p[0]))
+            (void)unpack_str(u);
+        else if (type.n && type.p[0] != ATTR_EMPTY)
+            (void)unpack_raw(u, 8);
+    }
+}
+
+/* The service of the origin; its keys become words. */
+static struct str read_blob(struct block_builder *bb, struct str blob)
+{
+    struct unpacker u = {.at = (const uint8_t *)blob.p, .end = (const uint8_t *)blob.p + blob.n};
+    struct str service = unpack_str(&u);
+    for (int i = 0; i < 4; i++) /* schema URLs, name and version of the scope */
+        (void)unpack_str(&u);
+    for (int i = 0; i < 2; i++) /* dropped */
+        (void)unpack_varint(&u);
+    note_keys(bb, &u);
+    note_keys(bb, &u);
+    return service;
+}
+
+/* The number of the origin whose bytes were appended to origin_blobs; they stay when it is new. */
+static uint32_t origin_number(struct block_builder *bb, size_t from)
 {
     struct buf *blobs = &bb->origin_blobs;
-    size_t from = blobs->n;
-    blob_origin(blobs, b, g);
     ensure(!blobs->failed);
     size_t len = blobs->n - from;
     uint32_t hash = (uint32_t)hash64(blobs->p + from, len, 6), at = hash, id;
@@ -199,11 +243,35 @@ static uint32_t origin_number(struct block_builder *bb, const struct batch *b,
     }
     bb->origins = vec_room(bb->origins, &bb->origin_cap, bb->origin_count + (size_t)1,
                            sizeof *bb->origins);
-    struct str service = batch_str(b, g->service);
-    bb->origins[bb->origin_count] = (struct origin){
-        .blob_at = from, .blob_len = len, .service = intern_str(&bb->services, service)};
+    bb->origins[bb->origin_count] = (struct origin){.blob_at = from, .blob_len = len};
     idtab_add(&bb->origin_tab, hash, bb->origin_count);
     return bb->origin_count++;
+}
+
+static uint32_t group_origin(struct block_builder *bb, const struct batch *b,
+                             const struct group_rec *g)
+{
+    size_t from = bb->origin_blobs.n;
+    uint32_t known = bb->origin_count;
+    blob_origin(&bb->origin_blobs, b, g);
+    uint32_t no = origin_number(bb, from);
+    if (no == known) {
+        struct origin *o = &bb->origins[no];
+        (void)read_blob(bb, str_of(bb->origin_blobs.p + o->blob_at, o->blob_len));
+        o->service = intern_str(&bb->services, batch_str(b, g->service));
+    }
+    return no;
+}
+
+uint32_t plan_origin(struct block_builder *bb, struct str blob)
+{
+    size_t from = bb->origin_blobs.n;
+    uint32_t known = bb->origin_count;
+    buf_add_str(&bb->origin_blobs, blob);
+    uint32_t no = origin_number(bb, from);
+    if (no == known)
+        bb->origins[no].service = intern_str(&bb->services, read_blob(bb, blob));
+    return no;
 }
 
 /* --- spans --- */
@@ -232,7 +300,7 @@ static uint32_t span_shape(struct block_builder *bb, const struct batch *b, stru
 {
     struct shapes *t = &bb->shapes[TABLE_SPAN];
     if (UNLIKELY(m->origin[s->group] == NO_ID))
-        m->origin[s->group] = origin_number(bb, b, &b->groups[s->group]);
+        m->origin[s->group] = group_origin(bb, b, &b->groups[s->group]);
     uint32_t origin = m->origin[s->group], guess = m->guess[s->name];
     const struct attr_rec *a = b->attrs + s->attr_at;
     if (LIKELY(guess != NO_ID)) {
@@ -248,7 +316,7 @@ static uint32_t span_shape(struct block_builder *bb, const struct batch *b, stru
                          .list = list_number(bb, b, m, TABLE_SPAN, a, s->attr_count),
                          .kind = s->kind,
                          .status = s->status};
-    return m->guess[s->name] = shape_number(t, &want);
+    return m->guess[s->name] = plan_shape(bb, TABLE_SPAN, &want);
 }
 
 static void plan_events(struct block_builder *bb, const struct batch *b, struct batch_map *m,
@@ -259,13 +327,13 @@ static void plan_events(struct block_builder *bb, const struct batch *b, struct 
         struct shape want = {
             .name = intern_str(&bb->strings, batch_str(b, e->name)),
             .list = list_number(bb, b, m, TABLE_EVENT, b->attrs + e->attr_at, e->attr_count)};
-        m->event_shape[i] = shape_number(&bb->shapes[TABLE_EVENT], &want);
+        m->event_shape[i] = plan_shape(bb, TABLE_EVENT, &want);
     }
     for (uint32_t i = s->link_at; i < s->link_at + s->link_count; i++) {
         const struct link_rec *l = &b->links[i];
         struct shape want = {
             .list = list_number(bb, b, m, TABLE_LINK, b->attrs + l->attr_at, l->attr_count)};
-        m->link_shape[i] = shape_number(&bb->shapes[TABLE_LINK], &want);
+        m->link_shape[i] = plan_shape(bb, TABLE_LINK, &want);
     }
 }
 
@@ -472,9 +540,20 @@ static void plan_parents(struct block_builder *bb, struct row *v, uint32_t n, ui
     }
 }
 
-void plan_spans(struct block_builder *bb)
+/* Forgets the run before. */
+static void run_reset(struct block_builder *bb)
+{
+    arena_reset_warm(&bb->plan, PLAN_ARENA_KEEP);
+    idtab_reset(&bb->trace_tab);
+    bb->trace_count = bb->row_count = bb->part_count = 0;
+}
+
+void plan_spans(struct block_builder *bb, const struct batch *const *batches, size_t n)
 {
     size_t spans = 0;
+    run_reset(bb);
+    bb->batches = batches;
+    bb->batch_count = n;
     for (size_t i = 0; i < bb->batch_count; i++)
         spans += bb->batches[i]->head->span_count;
     ensure(spans < NO_ID / 4 && bb->batch_count < NO_ID);

@@ -8,17 +8,6 @@
 
 /* --- one trace --- */
 
-/* One trace as its parts are read. */
-struct trace_read {
-    struct reader *r;
-    const struct shared *s;
-    struct arena *a;
-    struct span_maker maker;
-    struct span **spans; /* in the block's order: parents are ordinals into it */
-    uint64_t *parent;    /* the codes */
-    uint32_t n, cap;
-};
-
 static bool trace_room(struct trace_read *t, uint32_t more)
 {
     if (more <= t->cap - t->n)
@@ -81,17 +70,42 @@ static bool read_part(struct trace_read *t, uint32_t group, uint32_t part)
     return true;
 }
 
-static bool resolve_parents(struct trace_read *t)
+/* Parents of the spans from `first` on, which are one chain. */
+static bool resolve_parents(struct trace_read *t, uint32_t first)
 {
-    for (uint32_t i = 0; i < t->n; i++) {
+    for (uint32_t i = first; i < t->n; i++) {
         if (t->parent[i] < PARENT_AT)
             continue;
         int64_t at = (int64_t)i - unzigzag(t->parent[i] - PARENT_AT);
-        if (at < 0 || at >= t->n)
+        if (at < first || at >= t->n)
             return reader_bad(t->r, "the parent column");
         memcpy(t->spans[i]->parent_id, t->spans[at]->span_id, 8);
     }
     return true;
+}
+
+bool chain_next(const struct block *b, uint32_t *group, uint32_t *part)
+{
+    bool last = *part + 1 == b->groups[*group].parts;
+    *part = 0;
+    return last && ++*group < b->group_count && b->groups[*group].continues;
+}
+
+bool chain_read(struct trace_read *t, uint32_t group, uint32_t part)
+{
+    uint32_t first = t->n;
+    do {
+        if (!read_part(t, group, part))
+            return false;
+    } while (chain_next(t->r->b, &group, &part));
+    return resolve_parents(t, first);
+}
+
+bool trace_read_init(struct trace_read *t, struct reader *r, const struct shared *s,
+                     struct arena *a)
+{
+    *t = (struct trace_read){.r = r, .s = s};
+    return span_maker_init(&t->maker, r, s, a);
 }
 
 /* Is this part the one of trace id? */
@@ -103,47 +117,50 @@ static bool part_is(struct reader *r, const struct shared *s, uint32_t group, ui
     return g != NULL;
 }
 
-/* Group and part of the trace's first rows; *group is UINT32_MAX when the block has none. */
-static bool find_trace(struct reader *r, const struct shared *s, const uint8_t id[16],
-                       uint32_t *group, uint32_t *part)
+/* The chains of one trace, one after the other. */
+struct chain_walk {
+    struct reader *r;
+    const struct shared *s;
+    const uint8_t *id;
+    uint32_t at; /* in the index */
+    uint32_t group, part;
+};
+
+static struct chain_walk chain_walk(struct reader *r, const struct shared *s, const uint8_t id[16])
 {
-    const struct block *b = r->b;
-    uint32_t want = block_fingerprint(id), n = (uint32_t)b->meta.trace_count;
-    *group = UINT32_MAX;
-    for (uint32_t at = block_find(b, id); at < n && b->fingerprints[at] == want; at++) {
-        uint32_t no = block_group_of(b, b->part[at]);
-        const struct group *g = &b->groups[no];
-        bool is;
-        if (b->part[at] - g->first_part >= g->parts)
-            return reader_bad(r, "the trace index");
-        if (!part_is(r, s, no, b->part[at] - g->first_part, id, &is))
-            return false;
-        if (is) {
-            *group = no;
-            *part = b->part[at] - g->first_part;
-            return true;
-        }
-    }
-    return true;
+    return (struct chain_walk){.r = r, .s = s, .id = id, .at = block_find(r->b, id)};
 }
 
-static bool read_trace(struct trace_read *t, const uint8_t id[16])
+/* The next chain: group and part of its first rows. False at the end and at damage. */
+static bool walk_next(struct chain_walk *w)
 {
-    const struct block *b = t->r->b;
-    uint32_t group, part;
-    if (!find_trace(t->r, t->s, id, &group, &part))
-        return false;
-    if (group == UINT32_MAX)
-        return true;
-    if (!span_maker_init(&t->maker, t->r, t->s, t->a))
-        return false;
-    for (;; part = 0) {
-        if (!read_part(t, group, part))
+    const struct block *b = w->r->b;
+    uint32_t want = block_fingerprint(w->id), n = (uint32_t)b->meta.trace_count;
+    while (w->at < n && b->fingerprints[w->at] == want) {
+        uint32_t no = b->part[w->at++];
+        bool is;
+        w->group = block_group_of(b, no);
+        w->part = no - b->groups[w->group].first_part;
+        if (w->part >= b->groups[w->group].parts)
+            return reader_bad(w->r, "the trace index");
+        if (!part_is(w->r, w->s, w->group, w->part, w->id, &is))
             return false;
-        bool last = part + 1 == b->groups[group].parts;
-        if (!last || ++group == b->group_count || !b->groups[group].continues)
-            return resolve_parents(t);
+        if (is)
+            return true;
     }
+    return false;
+}
+
+static bool read_trace(struct trace_read *t, const uint8_t id[16], struct arena *a)
+{
+    struct chain_walk w = chain_walk(t->r, t->s, id);
+    while (walk_next(&w)) {
+        if (!t->maker.a && !span_maker_init(&t->maker, t->r, t->s, a))
+            return false;
+        if (!chain_read(t, w.group, w.part))
+            return false;
+    }
+    return !t->r->code;
 }
 
 enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a, struct trace *t,
@@ -152,8 +169,8 @@ enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a, st
     if (!block_may_have(b, id))
         return E_OK;
     struct reader *r = reader_take(b, e);
-    struct trace_read tr = {.r = r, .a = a, .s = shared_read(r)};
-    if (tr.s && read_trace(&tr, id))
+    struct trace_read tr = {.r = r, .s = shared_read(r)};
+    if (tr.s && read_trace(&tr, id, a))
         for (uint32_t i = 0; i < tr.n && !r->code; i++)
             if (!trace_add(t, tr.spans[i], a))
                 reader_no_memory(r);
@@ -235,23 +252,22 @@ static bool span_service(struct reader *r, const uint8_t trace_id[16], const uin
                          bool *found, struct str *service)
 {
     const struct shared *s = shared_read(r);
-    const struct block *b = r->b;
-    uint32_t group, part, origin;
-    if (!s || !find_trace(r, s, trace_id, &group, &part))
+    if (!s)
         return false;
-    for (; group < b->group_count; part = 0) {
-        if (!find_span(r, s, group, part, span_id, &origin))
-            return false;
-        if (origin != UINT32_MAX) {
-            *found = true;
-            *service = resident_service(r->b, s, origin);
-            return true;
-        }
-        bool last = part + 1 == b->groups[group].parts;
-        if (!last || ++group == b->group_count || !b->groups[group].continues)
-            break;
+    struct chain_walk w = chain_walk(r, s, trace_id);
+    while (walk_next(&w)) {
+        uint32_t group = w.group, part = w.part, origin;
+        do {
+            if (!find_span(r, s, group, part, span_id, &origin))
+                return false;
+            if (origin != UINT32_MAX) {
+                *found = true;
+                *service = resident_service(r->b, s, origin);
+                return true;
+            }
+        } while (chain_next(r->b, &group, &part));
     }
-    return true;
+    return !r->code;
 }
 
 enum errc block_span_service(struct block *b, const uint8_t trace_id[16], const uint8_t span_id[8],
@@ -277,7 +293,7 @@ static bool verify_head(struct reader *r)
         r->code = code;
         return false;
     }
-    return got == sizeof h && h.magic == BLOCK_MAGIC && h.version == BLOCK_VERSION &&
+    return got == sizeof h && h.magic == BLOCK_MAGIC && h.version == r->b->version &&
                    block_crc_ok(&h, offsetof(struct block_head, crc), h.crc)
                ? true
                : reader_bad(r, "the head");

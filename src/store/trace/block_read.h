@@ -37,6 +37,7 @@ struct block {
     uint64_t serial; /* of this process, from 1: tells it from a block that had its address */
     struct os_file *file;
     char *path;
+    uint32_t version;
     struct block_meta meta;
     char *tail; /* fingerprints, parts, words, root */
     size_t tail_len;
@@ -126,6 +127,7 @@ struct rows_col {
 struct rows_table {
     uint32_t rows, shape_count;
     uint32_t *shape, *first; /* of each local shape: its number; its first row in shape order */
+    uint64_t *longest;       /* of each local shape of spans: ns, UINT64_MAX when not known */
     uint32_t **value_at;     /* of each local shape and key: the first value in the key's column */
     /* on demand */
     const uint64_t *local; /* of each row: local shape */
@@ -177,6 +179,23 @@ MUST_CHECK bool span_maker_init(struct span_maker *m, struct reader *r, const st
 /* Rows [at, at + n) of g, which are rows of trace part `part`, as spans; parents are left out. */
 MUST_CHECK bool span_maker_rows(struct span_maker *m, struct rows *g, uint32_t part, uint32_t at,
                                 uint32_t n, struct span **out);
+
+/* Traces as they are read: the spans of all chains, and what they share. */
+struct trace_read {
+    struct reader *r;
+    const struct shared *s;
+    struct span_maker maker;
+    struct span **spans; /* a chain's in the block's order: parents are ordinals into it */
+    uint64_t *parent;    /* the codes */
+    uint32_t n, cap;
+};
+
+MUST_CHECK bool trace_read_init(struct trace_read *t, struct reader *r, const struct shared *s,
+                                struct arena *a);
+/* Adds the spans of the chain that begins with this part. */
+MUST_CHECK bool chain_read(struct trace_read *t, uint32_t group, uint32_t part);
+/* To the next part of the chain; false when there is none. */
+bool chain_next(const struct block *b, uint32_t *group, uint32_t *part);
 
 static inline uint64_t num_at(const uint64_t *v, size_t i)
 {

@@ -32,13 +32,17 @@ static bool open_table(struct rows *g, struct unpacker *u, enum block_table tabl
     t->shape_count = (uint32_t)unpack_count(u, (uint64_t)(u->end - u->at));
     t->shape = reader_alloc(r, t->shape_count, sizeof *t->shape);
     t->first = reader_alloc(r, t->shape_count + (size_t)1, sizeof *t->first);
+    t->longest = reader_alloc(r, t->shape_count, sizeof *t->longest);
     t->value_at = reader_alloc(r, t->shape_count, sizeof *t->value_at);
-    if (!t->shape || !t->first || !t->value_at)
+    if (!t->shape || !t->first || !t->longest || !t->value_at)
         return false;
+    bool v1 = r->b->version == 1; /* ascending steps, no longest */
     uint64_t number = 0, rows = 0;
     for (uint32_t k = 0; k < t->shape_count && !u->bad; k++) {
-        number += unpack_count(u, UINT32_MAX);
+        uint64_t step = unpack_count(u, 2 * (uint64_t)UINT32_MAX);
+        number += v1 ? step : (uint64_t)unzigzag(step);
         uint64_t count = unpack_count(u, t->rows - rows);
+        t->longest[k] = v1 || table != TABLE_SPAN ? UINT64_MAX : unpack_varint(u);
         if (u->bad || number >= g->s->shape_count[table] || !count)
             return reader_bad(r, "a row group's directory");
         t->shape[k] = (uint32_t)number;

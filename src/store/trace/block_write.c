@@ -12,8 +12,6 @@
 #include <stdlib.h>
 
 #define WRITE_BYTES (1 * MIB)
-/* Memory of the plan that stays for the next build. */
-#define PLAN_ARENA_KEEP (8 * MIB)
 
 /* Compression effort (ADR 004). */
 #define BLOCK_LEVEL 1
@@ -22,6 +20,7 @@ struct block_builder *block_builder_new(void)
 {
     struct block_builder *bb = xcalloc(1, sizeof *bb);
     bb->plan = arena_init(SIZE_MAX);
+    bb->names = arena_init(SIZE_MAX);
     bb->ga = arena_init(SIZE_MAX);
     bb->out = bb->tail = bb->dir = bb->meta = bb->origin_blobs = buf_init(SIZE_MAX);
     bb->pack = (struct packer){.zstd = zstd_ctx_new(),
@@ -41,6 +40,7 @@ static void intern_fini(struct intern *in)
 static void builder_fini(struct block_builder *bb)
 {
     arena_fini(&bb->plan);
+    arena_fini(&bb->names);
     arena_fini(&bb->ga);
     intern_fini(&bb->strings);
     intern_fini(&bb->services);
@@ -55,7 +55,7 @@ static void builder_fini(struct block_builder *bb)
     void *arrays[] = {bb->cols,    bb->lists,    bb->list_pool, bb->origins,     bb->traces,
                       bb->rows,    bb->unsorted, bb->row_trace, bb->trace_order, bb->parents,
                       bb->edges,   bb->orphans,  bb->id_slots,  bb->groups,      bb->parts,
-                      bb->touched, bb->hashes};
+                      bb->touched, bb->hashes,   bb->index,     bb->words};
     for (size_t i = 0; i < ARRAY_LEN(arrays); i++)
         free(arrays[i]);
     struct buf *bufs[] = {&bb->out,          &bb->tail,       &bb->dir,      &bb->meta,
@@ -82,29 +82,29 @@ void block_builder_trim(struct block_builder *bb)
     free(fresh);
 }
 
-static void intern_reset(struct intern *in)
+static void intern_reset(struct intern *in, struct arena *keep)
 {
     idtab_reset(&in->tab);
     in->n = 0;
+    in->keep = keep;
 }
 
-static void builder_reset(struct block_builder *bb)
+void builder_begin(struct block_builder *bb, bool copies)
 {
-    arena_reset_warm(&bb->plan, PLAN_ARENA_KEEP);
-    intern_reset(&bb->strings);
-    intern_reset(&bb->services);
+    arena_reset(&bb->names);
+    intern_reset(&bb->strings, copies ? &bb->names : NULL);
+    intern_reset(&bb->services, copies ? &bb->names : NULL);
     idtab_reset(&bb->col_tab);
     idtab_reset(&bb->list_tab);
     idtab_reset(&bb->origin_tab);
-    idtab_reset(&bb->trace_tab);
     idtab_reset(&bb->edge_tab);
     for (int i = 0; i < TABLE_COUNT; i++) {
         idtab_reset(&bb->shapes[i].tab);
         bb->shapes[i].n = 0;
     }
-    bb->col_count = bb->list_count = bb->pool_n = bb->origin_count = 0;
-    bb->trace_count = bb->row_count = bb->edge_count = bb->orphan_count = 0;
-    bb->group_count = bb->part_count = bb->touched_n = 0;
+    bb->col_count = bb->list_count = bb->pool_n = bb->origin_count = bb->word_n = 0;
+    bb->edge_count = bb->orphan_count = 0;
+    bb->group_count = bb->index_n = bb->part_total = bb->touched_n = 0;
     buf_reset(&bb->out);
     buf_reset(&bb->meta);
     buf_reset(&bb->origin_blobs);
@@ -140,18 +140,36 @@ struct cut {
     bool continues;
 };
 
+void builder_index(struct block_builder *bb, const uint8_t trace_id[16], uint32_t part)
+{
+    bb->index = vec_room(bb->index, &bb->index_cap, bb->index_n + (size_t)1, sizeof *bb->index);
+    bb->index[bb->index_n++] = (uint64_t)block_fingerprint(trace_id) << 32 |
+                               (bb->part_total + part);
+}
+
+enum errc builder_add_group(struct block_builder *bb, const struct group_info *g, struct err *e)
+{
+    bb->groups = vec_room(bb->groups, &bb->group_cap, bb->group_count + (size_t)1,
+                          sizeof *bb->groups);
+    bb->groups[bb->group_count++] = *g;
+    ensure(g->parts <= UINT32_MAX - bb->part_total);
+    bb->part_total += g->parts;
+    return flush(bb, WRITE_BYTES, e);
+}
+
 static enum errc cut_group(struct block_builder *bb, struct cut *c, bool next_continues,
                            struct err *e)
 {
+    struct group_info g;
     if (!c->rows)
         return E_OK;
-    bb->groups = vec_room(bb->groups, &bb->group_cap, bb->group_count + (size_t)1,
-                          sizeof *bb->groups);
-    struct group_info *g = &bb->groups[bb->group_count++];
-    group_write(bb, c->row, c->rows, bb->parts + c->part, bb->part_count - c->part, g);
-    g->continues = c->continues;
+    uint32_t parts = bb->part_count - c->part;
+    group_write(bb, c->row, c->rows, bb->parts + c->part, parts, &g);
+    g.continues = c->continues;
+    for (uint32_t i = g.continues; i < parts; i++)
+        builder_index(bb, bb->traces[bb->parts[c->part + i].trace].id, i);
     *c = (struct cut){.row = c->row + c->rows, .part = bb->part_count, .continues = next_continues};
-    return flush(bb, WRITE_BYTES, e);
+    return builder_add_group(bb, &g, e);
 }
 
 /* How many rows from `at` on, at most n, fill an empty group. */
@@ -243,41 +261,22 @@ static int cmp_u32(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-/* Fingerprints in order, then for each the number of the trace's first part. */
+/* Fingerprints in order, then for each the number of the chain's first part. */
 static void put_index(struct block_builder *bb)
 {
-    uint32_t n = bb->trace_count, k = 0;
-    uint64_t *v = arena_alloc(&bb->plan, n * sizeof *v + 8, 8);
-    ensure(v);
-    for (uint32_t i = 0; i < bb->part_count; i++) {
-        if (i && bb->parts[i].trace == bb->parts[i - 1].trace)
-            continue;
-        v[k++] = (uint64_t)block_fingerprint(bb->traces[bb->parts[i].trace].id) << 32 | i;
-    }
-    ensure(k == n);
-    qsort(v, n, sizeof *v, cmp_u64);
-    for (uint32_t i = 0; i < n; i++)
-        buf_add(&bb->out, (const char *)&v[i] + 4, 4);
-    for (uint32_t i = 0; i < n; i++)
-        buf_add(&bb->out, &v[i], 4);
-}
-
-static uint32_t origin_keys(const struct batch *b, uint32_t at, uint32_t n, uint32_t *v)
-{
-    for (uint32_t i = 0; i < n; i++)
-        v[i] = block_word(batch_key(b, &b->attrs[at + i]), WORD_KEY);
-    return n;
+    if (bb->index_n)
+        qsort(bb->index, bb->index_n, sizeof *bb->index, cmp_u64);
+    for (uint32_t i = 0; i < bb->index_n; i++)
+        buf_add(&bb->out, (const char *)&bb->index[i] + 4, 4);
+    for (uint32_t i = 0; i < bb->index_n; i++)
+        buf_add(&bb->out, &bb->index[i], 4);
 }
 
 /* Every service, span name and attribute key as a 32-bit hash; returns how many, 0 when too many.
  */
 static uint32_t put_words(struct block_builder *bb)
 {
-    size_t most = bb->services.n + (size_t)bb->shapes[TABLE_SPAN].n + bb->col_count;
-    for (size_t i = 0; i < bb->batch_count; i++)
-        for (uint32_t g = 0; g < bb->batches[i]->head->group_count; g++)
-            most += (size_t)bb->batches[i]->groups[g].res_attr_count +
-                    bb->batches[i]->groups[g].scope_attr_count;
+    size_t most = bb->services.n + (size_t)bb->shapes[TABLE_SPAN].n + bb->col_count + bb->word_n;
     uint32_t *v = arena_alloc(&bb->plan, most * sizeof *v + 4, 4), n = 0, kept = 0;
     ensure(v);
     for (uint32_t i = 0; i < bb->services.n; i++)
@@ -286,15 +285,10 @@ static uint32_t put_words(struct block_builder *bb)
         v[n++] = block_word(bb->strings.v[bb->shapes[TABLE_SPAN].v[i].name], WORD_NAME);
     for (uint32_t i = 0; i < bb->col_count; i++)
         v[n++] = block_word(bb->strings.v[bb->cols[i].key], WORD_KEY);
-    for (size_t i = 0; i < bb->batch_count; i++) {
-        const struct batch *b = bb->batches[i];
-        for (uint32_t g = 0; g < b->head->group_count; g++) {
-            const struct group_rec *r = &b->groups[g];
-            n += origin_keys(b, r->res_attr_at, r->res_attr_count, v + n);
-            n += origin_keys(b, r->scope_attr_at, r->scope_attr_count, v + n);
-        }
-    }
-    qsort(v, n, sizeof *v, cmp_u32);
+    for (uint32_t i = 0; i < bb->word_n; i++)
+        v[n++] = bb->words[i];
+    if (n)
+        qsort(v, n, sizeof *v, cmp_u32);
     for (uint32_t i = 0; i < n; i++)
         if (!i || v[i] != v[i - 1])
             v[kept++] = v[i];
@@ -347,11 +341,10 @@ static void put_trailer(struct block_builder *bb, size_t root_len, size_t tail_a
 
 static struct block_meta totals(const struct block_builder *bb)
 {
-    struct block_meta m = {.span_count = bb->row_count,
-                           .trace_count = bb->trace_count,
-                           .min_ns = UINT64_MAX,
-                           .max_end_ns = bb->max_end_ns};
+    struct block_meta m = {
+        .trace_count = bb->index_n, .min_ns = UINT64_MAX, .max_end_ns = bb->max_end_ns};
     for (uint32_t i = 0; i < bb->group_count; i++) {
+        m.span_count += bb->groups[i].rows;
         m.min_ns = min_u64(m.min_ns, bb->groups[i].min_ns);
         m.max_ns = max_u64(m.max_ns, bb->groups[i].max_ns);
     }
@@ -461,21 +454,37 @@ static bool summarise(struct block_builder *bb, struct arena *a, struct block_su
     return !a->failed;
 }
 
-/* --- the door --- */
+/* --- the doors --- */
 
-static enum errc build(struct block_builder *bb, struct arena *a, struct block_summary *out,
-                       struct err *e)
+enum errc builder_open(struct block_builder *bb, struct os *os, const char *path, struct err *e)
 {
-    plan_spans(bb);
-    put_head(bb);
-    enum errc code = write_groups(bb, e);
-    if (code)
-        return code;
-    out->meta = totals(bb);
-    put_shared(bb, &out->meta);
-    if ((code = flush(bb, 1, e)) || (code = os_sync(bb->file, e)))
-        return code;
-    return summarise(bb, a, out) ? E_OK : fail(e, E_NO_MEMORY, "no memory for a block's summary");
+    os_random(os, bb->seed, sizeof bb->seed);
+    enum errc code = os_open(os, path, OS_WRITE | OS_FRESH, &bb->file, e);
+    if (!code)
+        put_head(bb);
+    return code;
+}
+
+enum errc builder_run(struct block_builder *bb, const struct batch *const *batches, size_t n,
+                      struct err *e)
+{
+    plan_spans(bb, batches, n);
+    return write_groups(bb, e);
+}
+
+enum errc builder_end(struct block_builder *bb, struct block_meta *out, struct err *e)
+{
+    *out = totals(bb);
+    put_shared(bb, out);
+    enum errc code = flush(bb, 1, e);
+    return code ? code : os_sync(bb->file, e);
+}
+
+void builder_close(struct block_builder *bb)
+{
+    os_close(bb->file);
+    bb->file = NULL;
+    bb->batches = NULL;
 }
 
 enum errc block_build(struct block_builder *bb, struct os *os, const char *path,
@@ -483,16 +492,14 @@ enum errc block_build(struct block_builder *bb, struct os *os, const char *path,
                       struct block_summary *out, struct err *e)
 {
     *out = (struct block_summary){0};
-    builder_reset(bb);
-    os_random(os, bb->seed, sizeof bb->seed);
-    bb->batches = batches;
-    bb->batch_count = batch_count;
-    enum errc code = os_open(os, path, OS_WRITE | OS_FRESH, &bb->file, e);
+    builder_begin(bb, false);
+    enum errc code = builder_open(bb, os, path, e);
     if (code)
         return code;
-    code = build(bb, a, out, e);
-    os_close(bb->file);
-    bb->file = NULL;
-    bb->batches = NULL;
+    if (!(code = builder_run(bb, batches, batch_count, e)))
+        code = builder_end(bb, &out->meta, e);
+    if (!code && !summarise(bb, a, out))
+        code = fail(e, E_NO_MEMORY, "no memory for a block's summary");
+    builder_close(bb);
     return code;
 }
