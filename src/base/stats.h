@@ -70,6 +70,11 @@
     X(BLOCKS_BUILT, COUNTER, "blocks_built_total", "", "Blocks built.")                            \
     X(BLOCKS_FAILED, COUNTER, "blocks_failed_total", "",                                           \
       "Block builds that failed and will be retried.")                                             \
+    X(COMPACTIONS, COUNTER, "compactions_total", "", "Merges of several blocks into one.")         \
+    X(COMPACTIONS_FAILED, COUNTER, "compactions_failed_total", "",                                 \
+      "Merges that failed; the blocks stay as they were.")                                         \
+    X(COMPACTED_BLOCKS, COUNTER, "compacted_blocks_total", "", "Blocks that were merged away.")    \
+    X(COMPACTED_SPANS, COUNTER, "compacted_spans_total", "", "Spans rewritten by merges.")         \
     X(BLOCKS_EXPIRED, COUNTER, "blocks_expired_total", "", "Blocks dropped by retention.")         \
     X(SPANS_EXPIRED, COUNTER, "spans_expired_total", "", "Spans dropped by retention.")            \
     X(BLOCKS_SET_ASIDE, COUNTER, "blocks_set_aside_total", "", "Damaged blocks set aside.")        \

@@ -67,6 +67,27 @@ MUST_CHECK enum errc block_build(struct block_builder *bb, struct os *os, const 
                                  const struct batch *const *batches, size_t batch_count,
                                  struct arena *a, struct block_summary *out, struct err *e);
 
+/* Several blocks of one tenant become one, in steps of about a row group's work. Nothing is lost
+ * and nothing is changed, but by `change` (NULL: none): keep() says of each trace, as far as it
+ * lies in these blocks, whether it stays (NULL: all); edit() may change a span that stays, its new
+ * strings in the arena. The blocks are referenced until block_merge_free; the builder serves no one
+ * else until then. After an error, and after *done, only block_merge_free may be called; the file
+ * is left as it is. */
+struct merge_change {
+    bool (*keep)(void *arg, const struct trace *t);
+    void (*edit)(void *arg, struct span *s, struct arena *a);
+    void *arg;
+};
+
+struct block_merge;
+MUST_CHECK enum errc block_merge_begin(struct block_merge **out, struct block_builder *bb,
+                                       struct os *os, const char *path, struct block *const *blocks,
+                                       size_t n, const struct merge_change *change, struct err *e);
+/* *done: the file is written and synced, and meta tells what is in it. */
+MUST_CHECK enum errc block_merge_step(struct block_merge *m, bool *done, struct block_meta *meta,
+                                      struct err *e);
+void block_merge_free(struct block_merge *m);
+
 /* Reads and checks the footer: E_CORRUPT, E_VERSION, E_IO, E_NOT_FOUND. One reference. Thread-safe
  * from then on. */
 MUST_CHECK enum errc block_open(struct os *os, const char *path, struct block **out, struct err *e);
@@ -74,6 +95,8 @@ struct block *block_ref(struct block *b);
 void block_unref(struct block *b); /* the last one closes the file */
 const struct block_meta *block_meta(const struct block *b);
 size_t block_resident_bytes(const struct block *b);
+/* Of what its row groups share (names, keys, shapes, resources), unpacked. */
+uint64_t block_shared_bytes(const struct block *b);
 
 /* Adds the block's spans of the trace to t. E_OK also when there are none. */
 MUST_CHECK enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a,

@@ -31,6 +31,22 @@ struct idtab {
 void idtab_reset(struct idtab *t);
 void idtab_add(struct idtab *t, uint32_t hash, uint32_t id);
 
+/* Walks the entries with this hash: *at starts at the hash; NO_ID at the end. */
+static inline uint32_t idtab_next(const struct idtab *t, uint32_t hash, uint32_t *at)
+{
+    if (UNLIKELY(!t->slot))
+        return NO_ID;
+    for (;; (*at)++) {
+        const struct idslot *s = &t->slot[*at & t->mask];
+        if (!s->id)
+            return NO_ID;
+        if (s->hash == hash) {
+            (*at)++;
+            return s->id - 1;
+        }
+    }
+}
+
 /* Room for n elements; grows by half at least. */
 static inline void *vec_room(void *p, uint32_t *cap, size_t n, size_t size)
 {

@@ -104,8 +104,7 @@ void *reader_alloc(struct reader *r, size_t n, size_t size)
     return p;
 }
 
-const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32_t crc,
-                            const char *what)
+const uint8_t *reader_raw(struct reader *r, uint64_t off, uint64_t len)
 {
     uint8_t *p = len > r->b->meta.file_bytes ? NULL : arena_alloc(&r->a, len + 1, 8);
     if (!p) {
@@ -118,7 +117,18 @@ const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32
         r->code = r->code ? r->code : code;
         return NULL;
     }
-    if (got != len || !block_crc_ok(p, len, crc)) {
+    if (got != len) {
+        reader_bad(r, "the end");
+        return NULL;
+    }
+    return p;
+}
+
+const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32_t crc,
+                            const char *what)
+{
+    const uint8_t *p = reader_raw(r, off, len);
+    if (p && !block_crc_ok(p, len, crc)) {
         reader_bad(r, what);
         return NULL;
     }
@@ -325,6 +335,11 @@ const struct block_meta *block_meta(const struct block *b)
 size_t block_resident_bytes(const struct block *b)
 {
     return sizeof *b + b->tail_len + b->group_count * sizeof *b->groups + strlen(b->path);
+}
+
+uint64_t block_shared_bytes(const struct block *b)
+{
+    return b->shared_raw;
 }
 
 /* --- the index --- */

@@ -51,22 +51,6 @@ void idtab_add(struct idtab *t, uint32_t hash, uint32_t id)
     t->n++;
 }
 
-/* Walks the entries with this hash: *at starts at the hash; NO_ID at the end. */
-static inline uint32_t idtab_next(const struct idtab *t, uint32_t hash, uint32_t *at)
-{
-    if (UNLIKELY(!t->slot))
-        return NO_ID;
-    for (;; (*at)++) {
-        const struct idslot *s = &t->slot[*at & t->mask];
-        if (!s->id)
-            return NO_ID;
-        if (s->hash == hash) {
-            (*at)++;
-            return s->id - 1;
-        }
-    }
-}
-
 uint32_t intern_str(struct intern *in, struct str s)
 {
     uint32_t hash = (uint32_t)hash_str(s, 5), at = hash, id;

@@ -29,27 +29,18 @@ static bool trace_room(struct trace_read *t, uint32_t more)
     return true;
 }
 
-/* Notes the parent codes of rows [at, at+n); orphans get their parent's id at once. */
-static bool read_parents(struct trace_read *t, struct rows *g, uint32_t at, uint32_t n)
+/* Notes the parent codes of a part's spans; orphans get their parent's id at once. */
+static bool read_parents(struct trace_read *t, struct rows *g, uint32_t part, uint32_t n)
 {
-    const uint64_t *code;
-    const uint8_t *ids;
-    size_t orphans = 0, before = 0;
-    if (!rows_nums(g, COL_PARENT, g->g->rows, &code))
+    if (!rows_parents(g))
         return false;
-    for (uint32_t i = 0; code && i < g->g->rows; i++) {
-        before += i < at && code[i] == PARENT_ORPHAN;
-        orphans += code[i] == PARENT_ORPHAN;
-    }
-    if (!rows_bytes(g, COL_ORPHAN, orphans * 8, &ids))
-        return false;
+    const uint8_t *orphan = g->orphan_ids ? g->orphan_ids + 8 * (size_t)g->orphan_at[part] : NULL;
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t c = t->parent[t->n + i] = num_at(code, at + i);
+        uint64_t c = t->parent[t->n + i] = num_at(g->parent, g->row_at[part] + i);
         if (c != PARENT_ORPHAN)
             continue;
-        if (!ids)
-            return reader_bad(t->r, "the parent column");
-        memcpy(t->spans[t->n + i]->parent_id, ids + 8 * before++, 8);
+        memcpy(t->spans[t->n + i]->parent_id, orphan, 8);
+        orphan += 8;
     }
     return true;
 }
@@ -59,12 +50,9 @@ static bool read_part(struct trace_read *t, uint32_t group, uint32_t part)
     struct rows *g = rows_get(t->r, t->s, group);
     if (!g)
         return false;
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < part; i++)
-        at += (uint32_t)g->trace_rows[i];
-    uint32_t n = (uint32_t)num_at(g->trace_rows, part);
+    uint32_t at = g->row_at[part], n = g->row_at[part + 1] - at;
     if (!trace_room(t, n) || !span_maker_rows(&t->maker, g, part, at, n, t->spans + t->n) ||
-        !read_parents(t, g, at, n))
+        !read_parents(t, g, part, n))
         return false;
     t->n += n;
     return true;
@@ -235,10 +223,7 @@ static bool find_span(struct reader *r, const struct shared *s, uint32_t group, 
         return false;
     if (!ids)
         return reader_bad(r, "span id");
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < part; i++)
-        at += (uint32_t)g->trace_rows[i];
-    for (uint32_t i = 0; i < g->trace_rows[part]; i++, at++) {
+    for (uint32_t at = g->row_at[part]; at < g->row_at[part + 1]; at++) {
         if (memcmp(ids + (size_t)at * 8, span_id, 8) != 0)
             continue;
         const struct rows_table *t = &g->table[TABLE_SPAN];
@@ -299,24 +284,18 @@ static bool verify_head(struct reader *r)
                : reader_bad(r, "the head");
 }
 
-static bool verify_filter(struct reader *r, const struct group *g)
+bool filter_check(struct reader *r, const uint8_t *p, size_t n)
 {
-    size_t got;
-    uint8_t *p = arena_alloc(&r->a, g->filter_len + 1, 8);
-    if (!p)
-        return reader_no_memory(r);
-    enum errc code = os_pread(r->b->file, p, g->filter_len, g->data_off + g->data_len + g->dir_len,
-                              &got, r->e);
-    if (code) {
-        r->code = code;
-        return false;
-    }
-    if (got != g->filter_len)
-        return reader_bad(r, "a filter");
-    for (size_t at = 0; at < got; at += FILTER_PAGE_BYTES)
+    for (size_t at = 0; at < n; at += FILTER_PAGE_BYTES)
         if (!block_crc_ok(p + at, FILTER_BLOCKS * 32, load_u32le(p + at + FILTER_BLOCKS * 32)))
             return reader_bad(r, "a filter");
     return true;
+}
+
+static bool verify_filter(struct reader *r, const struct group *g)
+{
+    const uint8_t *p = reader_raw(r, g->data_off + g->data_len + g->dir_len, g->filter_len);
+    return p && filter_check(r, p, g->filter_len);
 }
 
 /* Every trace part is found by the index, or continues the one before. */

@@ -77,6 +77,8 @@ void *reader_alloc(struct reader *r, size_t n, size_t size);
 /* Bytes of the file, checked; NULL is noted. */
 const uint8_t *reader_bytes(struct reader *r, uint64_t off, uint64_t len, uint32_t crc,
                             const char *what);
+/* The same without a checksum: the caller has those of the pieces. */
+const uint8_t *reader_raw(struct reader *r, uint64_t off, uint64_t len);
 struct unpacker reader_unpacker(struct reader *r, const uint8_t *p, size_t n);
 /* True when u is good; notes what was bad. */
 bool reader_check(struct reader *r, const struct unpacker *u, const char *what);
@@ -127,7 +129,7 @@ struct rows_col {
 struct rows_table {
     uint32_t rows, shape_count;
     uint32_t *shape, *first; /* of each local shape: its number; its first row in shape order */
-    uint64_t *longest;       /* of each local shape of spans: ns, UINT64_MAX when not known */
+    uint64_t *longest;       /* of each local shape of spans: none lasted longer than this, in ns */
     uint32_t **value_at;     /* of each local shape and key: the first value in the key's column */
     /* on demand */
     const uint64_t *local; /* of each row: local shape */
@@ -146,6 +148,10 @@ struct rows {
     uint32_t tail_crc;
     const uint8_t *tail;
     uint32_t *child_at[TABLE_COUNT]; /* first event and link of each row, and the end */
+    uint32_t *row_at;                /* first row of each trace part, and the end */
+    const uint64_t *parent;          /* the column and, where a parent is not in the chain, ids */
+    const uint8_t *orphan_ids;
+    uint32_t *orphan_at; /* first orphan of each trace part, and the end */
     const uint8_t *trace_ids;
     const uint64_t *trace_rows, *trace_start;
 };
@@ -160,8 +166,14 @@ MUST_CHECK bool rows_nums(struct rows *g, uint32_t no, uint32_t n, const uint64_
 MUST_CHECK bool rows_bytes(struct rows *g, uint32_t no, size_t n, const uint8_t **out);
 MUST_CHECK bool rows_strs(struct rows *g, uint32_t no, uint32_t n, const struct strs **out);
 bool rows_has(const struct rows *g, uint32_t no);
+/* Fills tail. */
+MUST_CHECK bool rows_tail(struct rows *g);
+/* Are all pages of the filter whole? */
+MUST_CHECK bool filter_check(struct reader *r, const uint8_t *p, size_t n);
 /* Fills local and rank of a table. */
 MUST_CHECK bool rows_shapes(struct rows *g, enum block_table table);
+/* Fills parent, orphan_ids and orphan_at. */
+MUST_CHECK bool rows_parents(struct rows *g);
 /* Fills child_at. */
 MUST_CHECK bool rows_children(struct rows *g, enum block_table table);
 

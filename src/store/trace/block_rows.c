@@ -42,7 +42,7 @@ static bool open_table(struct rows *g, struct unpacker *u, enum block_table tabl
         uint64_t step = unpack_count(u, 2 * (uint64_t)UINT32_MAX);
         number += v1 ? step : (uint64_t)unzigzag(step);
         uint64_t count = unpack_count(u, t->rows - rows);
-        t->longest[k] = v1 || table != TABLE_SPAN ? UINT64_MAX : unpack_varint(u);
+        t->longest[k] = v1 || table != TABLE_SPAN ? g->g->max_duration_ns : unpack_varint(u);
         if (u->bad || number >= g->s->shape_count[table] || !count)
             return reader_bad(r, "a row group's directory");
         t->shape[k] = (uint32_t)number;
@@ -105,6 +105,9 @@ static bool open_parts(struct rows *g, uint64_t parts)
 {
     uint32_t n = g->g->parts;
     uint64_t rows = 0;
+    g->row_at = reader_alloc(g->r, n + (size_t)1, sizeof *g->row_at);
+    if (!g->row_at)
+        return false;
     if (parts != n || !rows_bytes(g, COL_TRACE_ID, (size_t)n * 16, &g->trace_ids) ||
         !rows_nums(g, COL_TRACE_ROWS, n, &g->trace_rows) ||
         !rows_nums(g, COL_TRACE_START, n, &g->trace_start))
@@ -114,6 +117,7 @@ static bool open_parts(struct rows *g, uint64_t parts)
         if (!count || count > g->g->rows - rows)
             return reader_bad(g->r, "a row group's traces");
         rows += count;
+        g->row_at[i + 1] = (uint32_t)rows;
     }
     return rows == g->g->rows && g->trace_ids ? true : reader_bad(g->r, "a row group's traces");
 }
@@ -166,7 +170,7 @@ bool rows_has(const struct rows *g, uint32_t no)
     return find(g, no) != NULL;
 }
 
-static bool load_tail(struct rows *g)
+bool rows_tail(struct rows *g)
 {
     if (g->tail)
         return true;
@@ -186,7 +190,7 @@ static bool load_tail(struct rows *g)
 static bool load(struct rows *g, const struct rows_col *c, struct unpacker *u)
 {
     if (c->tail) {
-        if (!load_tail(g))
+        if (!rows_tail(g))
             return false;
         *u = reader_unpacker(g->r, g->tail + c->at, c->len);
         return true;
@@ -283,6 +287,27 @@ bool rows_shapes(struct rows *g, enum block_table table)
         rank[i] = seen[k]++;
     }
     t->rank = rank;
+    return true;
+}
+
+bool rows_parents(struct rows *g)
+{
+    uint32_t parts = g->g->parts, orphans = 0;
+    if (g->orphan_at)
+        return true;
+    uint32_t *at = reader_alloc(g->r, parts + (size_t)1, sizeof *at);
+    if (!at || !rows_nums(g, COL_PARENT, g->g->rows, &g->parent))
+        return false;
+    for (uint32_t k = 0; k < parts; k++) {
+        for (uint32_t i = g->row_at[k]; g->parent && i < g->row_at[k + 1]; i++)
+            orphans += g->parent[i] == PARENT_ORPHAN;
+        at[k + 1] = orphans;
+    }
+    if (!rows_bytes(g, COL_ORPHAN, orphans * (size_t)8, &g->orphan_ids))
+        return false;
+    if (orphans && !g->orphan_ids)
+        return reader_bad(g->r, "the parent column");
+    g->orphan_at = at;
     return true;
 }
 

@@ -273,7 +273,7 @@ static uint32_t edit_service_of(struct store *s, struct edit *edit, uint32_t ser
     return edit_service(edit, service, catalog_service_name(s->catalog, service), seen_ns);
 }
 
-static void edit_add_block(struct edit *edit, const struct part *p)
+void edit_block(struct edit *edit, const struct part *p)
 {
     struct edit_item item = {.tag = EDIT_BLOCK};
     item.block.id = p->id;
@@ -372,7 +372,7 @@ static enum errc build_edit(struct store *s, struct build *b, struct err *e)
         const struct built_block *block = &b->blocks[i];
         edit_tenant(&b->edit, block->tenant_name);
         edit_block_names(s, b, block);
-        edit_add_block(&b->edit, block->part);
+        edit_block(&b->edit, block->part);
         edit_tenant_rows(s, &b->edit, block->tenant, b->calls.v, b->calls.n, b->orphans.v,
                          b->orphans.n);
     }
@@ -399,7 +399,7 @@ void store_write_state(void *arg, struct buf *out)
         catalog_write(s->catalog, t, &edit);
         for (size_t i = 0; i < v->part_n; i++)
             if (v->parts[i]->tenant == t)
-                edit_add_block(&edit, v->parts[i]);
+                edit_block(&edit, v->parts[i]);
         edit_tenant_rows(s, &edit, t, v->deps->rows, v->deps->n, v->orphans->v, v->orphans->n);
     }
     /* What is frozen is not built: the log is released up to what lies before the oldest of it. */

@@ -40,6 +40,9 @@ void store_config_defaults(struct store_config *c, struct os *os, const char *di
                                .memtable_bytes = 64 * MIB,
                                .memtable_age_ns = 900 * NS_PER_S,
                                .retention_ns = UINT64_C(168) * 3600 * NS_PER_S,
+                               .compact_fanin = 8,
+                               .compact_bytes = 16 * MIB,
+                               .compact_percent = 50,
                                .queue_max = 4096,
                                .services_max = 10000,
                                .operations_max = 100000,
@@ -443,7 +446,8 @@ static void syncer_main(void *arg)
 
 /* --- the builder --- */
 
-/* One turn: builds, looks at retention. Returns how long it may sleep, 0 when there is more. */
+/* One turn: builds, looks at retention, merges a little. Returns how long it may sleep, 0 when
+ * there is more. */
 static uint64_t builder_turn(struct store *s)
 {
     uint64_t now_ns = os_mono_ns(s->os), sleep_ns = MAINTAIN_NS;
@@ -455,7 +459,7 @@ static uint64_t builder_turn(struct store *s)
             s->maintain_at_ns = 0; /* the new block may have passed the cap */
         pthread_mutex_unlock(&s->lock);
     }
-    if (now_ns >= s->maintain_at_ns && !s->build) {
+    if (now_ns >= s->maintain_at_ns && !s->build && !store_compact_commits(s)) {
         store_retain(s);
         bool idle = s->build_attempts == s->attempts_maintained;
         if (idle && s->attempts_trimmed != s->build_attempts) {
@@ -466,6 +470,8 @@ static uint64_t builder_turn(struct store *s)
         s->attempts_maintained = s->build_attempts;
         s->maintain_at_ns = now_ns + MAINTAIN_NS;
     }
+    if (!s->build)
+        sleep_ns = min_u64(sleep_ns, store_compact_step(s, atomic_load(&s->frozen) > 0));
     if (atomic_load(&s->frozen))
         sleep_ns = s->retry_at_ns > now_ns ? s->retry_at_ns - now_ns : 0;
     return sleep_ns;
@@ -546,6 +552,7 @@ void store_reconfigure(struct store *s, const struct store_config *c)
     pthread_mutex_lock(&s->lock);
     s->config.retention_ns = c->retention_ns;
     s->config.max_disk_bytes = c->max_disk_bytes;
+    s->config.compact_percent = c->compact_percent;
     s->config.sync = c->sync;
     s->config.sync_every_ns = c->sync_every_ns;
     pthread_cond_signal(&s->dirty);
@@ -586,6 +593,7 @@ static struct store *store_new(const struct store_config *c)
 static void store_free(struct store *s)
 {
     store_build_abandon(s);
+    store_compact_abandon(s);
     version_unref(s->version);
     wal_close(s->wal);
     manifest_close(s->manifest);

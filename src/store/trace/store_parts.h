@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The insides of the store, shared by its files: store.c (door, writer, syncer), recover.c,
- * build.c, retention.c, snapshot.c.
+ * build.c, compact.c, retention.c, snapshot.c.
  *
  * Who changes what: the writer adds to the active memtable and freezes it; the builder turns frozen
- * memtables into blocks and drops old ones. Each such step makes a new `version` and swaps it in
- * under the lock. A version is immutable but for what the writer appends to its first memtable, so
- * a reader that holds one needs no lock. */
+ * memtables into blocks, merges blocks and drops old ones. Each such step makes a new `version` and
+ * swaps it in under the lock. A version is immutable but for what the writer appends to its first
+ * memtable, so a reader that holds one needs no lock. */
 #ifndef LYMER_STORE_TRACE_STORE_PARTS_H
 #define LYMER_STORE_TRACE_STORE_PARTS_H
 
@@ -35,7 +35,9 @@ struct part {
     uint64_t id;
     uint32_t tenant;
     uint64_t spans, bytes, min_ns, max_ns, end_ns;
-    uint64_t memtable; /* the number of the memtable it was built from; 0: before this start */
+    /* The number of the oldest memtable it was built from; 0: before this start. */
+    uint64_t memtable;
+    bool left_alone; /* it could not be merged; builder only */
     struct block *block;
     struct os *os;
     char *path;
@@ -67,6 +69,7 @@ struct pending {
 };
 
 struct build;
+struct compaction;
 
 struct store {
     struct store_config config; /* retention, disk cap, sync: under lock */
@@ -105,7 +108,10 @@ struct store {
 
     /* builder only */
     struct block_builder *block_builder;
-    struct build *build; /* built but not committed */
+    struct build *build;           /* built but not committed */
+    struct compaction *compaction; /* a merge on its way */
+    uint64_t compact_at_ns;        /* not before */
+    size_t compact_backlog;        /* blocks that might be merged, when last looked */
     uint64_t next_block, retry_at_ns, maintain_at_ns;
     /* build_attempts when retention last ran, and when memory was last given back */
     uint64_t attempts_maintained, attempts_trimmed;
@@ -149,6 +155,7 @@ enum build_result { BUILD_NOTHING, BUILD_DONE, BUILD_FAILED };
 enum build_result store_build_step(struct store *s);
 void store_write_state(void *arg, struct buf *out); /* a manifest_state */
 void store_build_abandon(struct store *s);
+void edit_block(struct edit *edit, const struct part *p);
 /* The parent of some span. */
 struct parent_key {
     uint64_t print;
@@ -162,6 +169,13 @@ struct parent_key {
 MUST_CHECK enum errc store_find_parent(struct store *s, const struct version *v, uint32_t tenant,
                                        const struct parent_key *key, bool *found, uint32_t *service,
                                        struct err *e);
+
+/* compact.c; same thread. One step; returns how long it may rest, 0 when there is more to do now,
+ * UINT64_MAX when there is nothing. */
+uint64_t store_compact_step(struct store *s, bool builder_waits);
+void store_compact_abandon(struct store *s);
+/* True between a merge's last byte and its commit: no other edit may come between two tries. */
+bool store_compact_commits(const struct store *s);
 
 /* retention.c; same thread. True when something was dropped. */
 bool store_retain(struct store *s);

@@ -5,7 +5,7 @@
  * write-ahead log, adds it to the memtable and calls back. The callback is the acknowledgement: by
  * then the batch is in the log as the sync policy demands and every later snapshot sees it. A full
  * memtable is built into one immutable block per tenant in the background; the manifest makes it
- * official and releases the log.
+ * official and releases the log. Small blocks that lie together in time are merged.
  *
  * Reads: a snapshot holds references to the memtables and blocks of one moment; it costs no copy
  * and blocks nobody. Reads may be made from any thread, also from several on one snapshot.
@@ -35,6 +35,9 @@ struct store_config {
     uint64_t memtable_age_ns; /* so is one whose oldest batch is older than this */
     uint64_t retention_ns;    /* 0: keep */
     uint64_t max_disk_bytes;  /* 0: no cap; oldest blocks go first */
+    uint32_t compact_fanin;   /* blocks of like size and time that become one; 0: none do */
+    uint64_t compact_bytes;   /* a block of this size is not merged any more */
+    unsigned compact_percent; /* of a core that merging may take; 0: none */
     uint32_t queue_max;       /* batches waiting for the writer */
     uint32_t services_max,
         operations_max; /* per tenant; past it names are counted under an overflow name */
@@ -66,7 +69,7 @@ MUST_CHECK enum errc store_flush(struct store *s, struct err *e);
 /* Without threads: writer, builder and retention each take one step. True while there is work left.
  */
 bool store_step(struct store *s);
-/* Changes what can be changed while running: retention, disk cap, sync policy. */
+/* Changes what can be changed while running: retention, disk cap, sync policy, compact_percent. */
 void store_reconfigure(struct store *s, const struct store_config *c);
 
 /* --- reading --- */

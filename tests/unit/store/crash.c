@@ -52,6 +52,7 @@ static void run_begin(struct run *r, uint64_t seed, enum sync_policy sync)
     r->config.memtable_bytes = 8 * KIB + world_roll(r->w, 24 * KIB);
     r->config.memtable_age_ns = 20 * NS_PER_S;
     r->config.retention_ns = 0;
+    r->config.compact_fanin = 2 + world_roll(r->w, 4);
     run_open(r);
 }
 

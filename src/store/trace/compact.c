@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Compaction: blocks of one tenant that lie together in time become one, a row group at a step, in
+ * the pauses of the builder.
+ *
+ * What is merged. A block belongs to the time window of its newest span (a sixteenth of the
+ * retention, so that a block never keeps a day longer than one of its spans asks for), and to a
+ * tier by its size: below compact_bytes, below an eighth of it, and so on. As soon as compact_fanin
+ * blocks of one tier stand in one window they become one of the next tier. So a span is rewritten a
+ * few times at most, and at full load once. In a window that has passed, whatever small blocks are
+ * left become one when the store has nothing else to do.
+ *
+ * When. A step never runs while a memtable waits to be built, unless so many blocks wait to be
+ * merged that questions would suffer. After a step the builder rests, so that merging takes no more
+ * than compact_percent of a core.
+ *
+ * The commit is one manifest edit: the new block is named and the old ones are given up, or neither.
+ * When it fails it is unknown whether the edit reached the disk; the new file is kept and the edit
+ * tried again. Whatever happened meanwhile to the old blocks is looked at first: when retention has
+ * dropped one, the merge is given up.
+ */
+#include "store/trace/store_parts.h"
+
+#include "base/log.h"
+#include "base/stats.h"
+
+#include <stdlib.h>
+
+#define TIER_FACTOR         8u
+#define TIERS               4u
+#define WINDOWS             16u /* in the retention time */
+#define WINDOW_MIN_NS       (3600 * NS_PER_S)
+#define WINDOW_MAX_NS       (86400 * NS_PER_S)
+#define COMPACT_INPUTS_MAX  32u
+#define COMPACT_CHAINS_MAX  (1u << 20) /* of the inputs together: 60 MiB of memory while merging */
+#define COMPACT_META_MAX    (8 * MIB)  /* likewise what their row groups share, unpacked */
+#define COMPACT_BACKLOG     64u        /* blocks; past it merging does not wait for the builder */
+#define COMPACT_PAUSE_NS    (60 * NS_PER_S) /* after a failure */
+
+struct compaction {
+    struct block_merge *merge; /* NULL once it is written */
+    struct block_builder *builder;
+    struct part *in[COMPACT_INPUTS_MAX];
+    size_t n;
+    struct part *out;
+    struct str tenant;
+};
+
+/* --- choosing --- */
+
+static uint64_t window_ns(const struct store_config *c)
+{
+    uint64_t ns = c->retention_ns ? c->retention_ns / WINDOWS : WINDOW_MAX_NS;
+    return max_u64(min_u64(ns, WINDOW_MAX_NS), WINDOW_MIN_NS);
+}
+
+/* 0: large enough to be left alone. */
+static unsigned tier_of(const struct part *p, uint64_t compact_bytes)
+{
+    unsigned tier = 0;
+    for (uint64_t most = compact_bytes; p->bytes < most && tier < TIERS; most /= TIER_FACTOR)
+        tier++;
+    return tier;
+}
+
+/* A block that may be merged. */
+struct candidate {
+    struct part *part;
+    uint64_t window;
+    unsigned tier;
+};
+
+static int by_place(const void *x, const void *y)
+{
+    const struct candidate *a = x, *b = y;
+    if (a->part->tenant != b->part->tenant)
+        return a->part->tenant < b->part->tenant ? -1 : 1;
+    if (a->window != b->window)
+        return a->window < b->window ? -1 : 1;
+    if (a->tier != b->tier)
+        return a->tier > b->tier ? -1 : 1; /* the smallest first */
+    if (a->part->end_ns != b->part->end_ns)
+        return a->part->end_ns < b->part->end_ns ? -1 : 1;
+    return a->part->id < b->part->id ? -1 : a->part->id > b->part->id;
+}
+
+static size_t list_candidates(const struct version *v, const struct store_config *c,
+                              struct candidate *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < v->part_n; i++) {
+        struct part *p = v->parts[i];
+        unsigned tier = tier_of(p, c->compact_bytes);
+        if (tier && !p->left_alone)
+            out[n++] = (struct candidate){p, p->end_ns / window_ns(c), tier};
+    }
+    if (n)
+        qsort(out, n, sizeof *out, by_place);
+    return n;
+}
+
+/* How many of the candidates from v on one merge may take. */
+static size_t within_limits(const struct candidate *v, size_t n)
+{
+    uint64_t chains = 0, meta = 0;
+    size_t k = 0;
+    for (; k < n && k < COMPACT_INPUTS_MAX; k++) {
+        chains += block_meta(v[k].part->block)->trace_count;
+        meta += block_shared_bytes(v[k].part->block);
+        if (chains > COMPACT_CHAINS_MAX || meta > COMPACT_META_MAX)
+            break;
+    }
+    return k;
+}
+
+static bool same_place(const struct candidate *a, const struct candidate *b, bool any_tier)
+{
+    return a->part->tenant == b->part->tenant && a->window == b->window &&
+           (any_tier || a->tier == b->tier);
+}
+
+/* The first place with enough blocks: returns how many to take from *at on. */
+static size_t choose_place(const struct candidate *v, size_t n, const struct store_config *c,
+                           uint64_t now_ns, bool idle, size_t *at)
+{
+    size_t run, take;
+    for (size_t i = 0; i < n; i += run) {
+        bool passed = idle && (v[i].window + 1) * window_ns(c) + window_ns(c) / 4 < now_ns;
+        for (run = 1; i + run < n && same_place(&v[i], &v[i + run], passed); run++)
+            ;
+        if (run < (passed ? 2 : c->compact_fanin))
+            continue;
+        *at = i;
+        if ((take = within_limits(v + i, run)) >= 2)
+            return take;
+    }
+    return 0;
+}
+
+/* Both the old and the new must fit under the disk cap while they are there together. */
+static bool fits_disk(const struct store *s, const struct version *v, const struct store_config *c,
+                      const struct candidate *in, size_t n)
+{
+    uint64_t bytes = s->wal ? wal_disk_bytes(s->wal) : 0;
+    for (size_t i = 0; i < v->part_n; i++)
+        bytes += v->parts[i]->bytes;
+    for (size_t i = 0; i < n; i++)
+        bytes += in[i].part->bytes;
+    return !c->max_disk_bytes || bytes <= c->max_disk_bytes;
+}
+
+/* --- one merge --- */
+
+static void compaction_free(struct compaction *k)
+{
+    block_merge_free(k->merge);
+    block_builder_free(k->builder);
+    for (size_t i = 0; i < k->n; i++)
+        part_unref(k->in[i]);
+    if (k->out)
+        part_unref(k->out);
+    free(k);
+}
+
+void store_compact_abandon(struct store *s)
+{
+    struct compaction *k = s->compaction;
+    if (!k)
+        return;
+    if (!k->merge) /* the edit may have reached the disk */
+        atomic_store(&k->out->dropped, false);
+    compaction_free(k);
+    s->compaction = NULL;
+}
+
+static struct part *new_part(struct store *s, uint32_t tenant, struct str name)
+{
+    struct part *p = xcalloc(1, sizeof *p);
+    atomic_init(&p->refs, 1);
+    p->os = s->os;
+    p->tenant = tenant;
+    p->id = s->next_block++;
+    p->path = store_block_path(s, p->id, name);
+    atomic_store(&p->dropped, true); /* until it is committed */
+    return p;
+}
+
+static void say_failed(struct store *s, const char *what, const struct err *e)
+{
+    stat_add(STAT_COMPACTIONS_FAILED, 1);
+    s->compact_at_ns = os_mono_ns(s->os) + COMPACT_PAUSE_NS;
+    log_error("store", "%s: %s", what, err_msg(e));
+}
+
+/* An input is damaged, or larger than a merge can hold: it is left as it is, and the others go on
+ * without it. */
+static void leave_alone(struct compaction *k)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < k->n; i++)
+        if (block_verify(k->in[i]->block, NULL) != E_OK) {
+            k->in[i]->left_alone = true;
+            left++;
+        }
+    for (size_t i = 0; !left && i < k->n; i++)
+        k->in[i]->left_alone = true;
+}
+
+static void give_up(struct store *s, enum errc rc, const struct err *e)
+{
+    struct compaction *k = s->compaction;
+    say_failed(s, "blocks could not be merged", e);
+    if (rc == E_CORRUPT || rc == E_NO_MEMORY)
+        leave_alone(k);
+    compaction_free(k); /* with the file: no edit names it */
+    s->compaction = NULL;
+}
+
+static enum errc begin(struct store *s, const struct candidate *in, size_t n, struct err *e)
+{
+    struct compaction *k = s->compaction = xcalloc(1, sizeof *k);
+    struct block *blocks[COMPACT_INPUTS_MAX];
+    k->tenant = catalog_tenant_name(s->catalog, in[0].part->tenant);
+    k->builder = block_builder_new();
+    k->out = new_part(s, in[0].part->tenant, k->tenant);
+    k->out->memtable = in[0].part->memtable;
+    for (k->n = 0; k->n < n; k->n++) {
+        struct part *p = k->in[k->n] = part_ref(in[k->n].part);
+        blocks[k->n] = p->block;
+        k->out->end_ns = max_u64(k->out->end_ns, p->end_ns);
+        k->out->memtable = min_u64(k->out->memtable, p->memtable);
+    }
+    return block_merge_begin(&k->merge, k->builder, s->os, k->out->path, blocks, n, NULL, e);
+}
+
+static bool choose(struct store *s, const struct store_config *c, enum errc *rc, struct err *e)
+{
+    struct version *v = store_version(s);
+    struct candidate *list = xmalloc((v->part_n + 1) * sizeof *list);
+    size_t at = 0, n = list_candidates(v, c, list);
+    bool idle = !c->threads || s->build_attempts == s->attempts_maintained;
+    size_t take = choose_place(list, n, c, os_now_ns(s->os), idle, &at);
+    s->compact_backlog = n;
+    if (take && !fits_disk(s, v, c, list + at, take))
+        take = 0;
+    if (take)
+        *rc = begin(s, list + at, take, e);
+    free(list);
+    version_unref(v);
+    return take > 0;
+}
+
+/* --- the commit --- */
+
+static bool holds_inputs(const struct version *v, const struct compaction *k)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < v->part_n; i++)
+        for (size_t j = 0; j < k->n; j++)
+            found += v->parts[i] == k->in[j];
+    return found == k->n;
+}
+
+/* The parts with the merged one in the place of its inputs, by id. */
+static void replace_parts(struct version *v, const struct compaction *k)
+{
+    size_t kept = 0, at;
+    for (size_t i = 0; i < v->part_n; i++) {
+        bool gone = false;
+        for (size_t j = 0; j < k->n; j++)
+            gone |= v->parts[i] == k->in[j];
+        if (gone)
+            part_unref(v->parts[i]); /* the old version still holds it */
+        else
+            v->parts[kept++] = v->parts[i];
+    }
+    for (at = kept; at > 0 && v->parts[at - 1]->id > k->out->id; at--)
+        v->parts[at] = v->parts[at - 1];
+    v->parts[at] = part_ref(k->out);
+    v->part_n = kept + 1;
+}
+
+static void publish_merged(struct store *s, struct compaction *k)
+{
+    pthread_mutex_lock(&s->lock);
+    struct version *old = s->version, *v = version_copy(old, 1);
+    replace_parts(v, k);
+    s->version = v;
+    pthread_mutex_unlock(&s->lock);
+    atomic_store(&k->out->dropped, false);
+    int64_t before = 0;
+    for (size_t i = 0; i < k->n; i++) {
+        atomic_store(&k->in[i]->dropped, true);
+        before += (int64_t)k->in[i]->bytes;
+    }
+    stat_add(STAT_BLOCKS, 1 - (int64_t)k->n);
+    stat_add(STAT_BLOCK_BYTES, (int64_t)k->out->bytes - before);
+    stat_add(STAT_COMPACTIONS, 1);
+    stat_add(STAT_COMPACTED_BLOCKS, (int64_t)k->n);
+    stat_add(STAT_COMPACTED_SPANS, (int64_t)k->out->spans);
+    version_unref(old);
+}
+
+static enum errc commit(struct store *s, struct compaction *k, struct err *e)
+{
+    struct edit edit;
+    edit_init(&edit);
+    edit_tenant(&edit, k->tenant);
+    edit_block(&edit, k->out);
+    for (size_t i = 0; i < k->n; i++)
+        edit_number(&edit, EDIT_DROP, k->in[i]->id);
+    edit_number(&edit, EDIT_NEXT_ID, s->next_block);
+    enum errc rc = manifest_commit(s->manifest, &edit.buf, store_write_state, s, e);
+    edit_fini(&edit);
+    return rc;
+}
+
+/* The block is written: makes it official. A failure is tried again later. */
+static void finish(struct store *s)
+{
+    struct compaction *k = s->compaction;
+    struct err e;
+    struct version *v = store_version(s);
+    bool all = holds_inputs(v, k);
+    version_unref(v);
+    if (all && commit(s, k, &e) != E_OK) {
+        say_failed(s, "a merged block could not be made official", &e);
+        return;
+    }
+    if (all)
+        publish_merged(s, k);
+    compaction_free(k);
+    s->compaction = NULL;
+}
+
+static enum errc open_merged(struct store *s, struct compaction *k, const struct block_meta *meta,
+                             struct err *e)
+{
+    struct part *p = k->out;
+    block_merge_free(k->merge);
+    k->merge = NULL;
+    enum errc rc = os_sync_dir(s->os, s->blocks_dir, e);
+    if (rc == E_OK)
+        rc = block_open(s->os, p->path, &p->block, e);
+    if (rc != E_OK)
+        return rc;
+    ensure(block_meta(p->block)->span_count == meta->span_count);
+    p->spans = meta->span_count;
+    p->bytes = meta->file_bytes;
+    p->min_ns = meta->min_ns;
+    p->max_ns = meta->max_ns;
+    return E_OK;
+}
+
+static void merge_step(struct store *s)
+{
+    struct compaction *k = s->compaction;
+    struct block_meta meta;
+    struct err e = {.code = E_OK};
+    bool done = false;
+    enum errc rc = block_merge_step(k->merge, &done, &meta, &e);
+    if (rc == E_OK && done)
+        rc = open_merged(s, k, &meta, &e);
+    if (rc != E_OK)
+        give_up(s, rc, &e);
+    else if (done)
+        finish(s);
+}
+
+static bool take_step(struct store *s, const struct store_config *c)
+{
+    struct err e = {.code = E_OK};
+    enum errc rc = E_OK;
+    if (!s->compaction) {
+        bool any = choose(s, c, &rc, &e);
+        if (rc != E_OK)
+            give_up(s, rc, &e);
+        return any;
+    }
+    if (s->compaction->merge)
+        merge_step(s);
+    else
+        finish(s);
+    return true;
+}
+
+uint64_t store_compact_step(struct store *s, bool builder_waits)
+{
+    uint64_t begun_ns = os_mono_ns(s->os);
+    pthread_mutex_lock(&s->lock);
+    struct store_config c = s->config;
+    pthread_mutex_unlock(&s->lock);
+    if (!c.compact_fanin || !c.compact_percent)
+        return UINT64_MAX;
+    if (begun_ns < s->compact_at_ns)
+        return s->compact_at_ns - begun_ns;
+    if (builder_waits && s->compact_backlog <= COMPACT_BACKLOG)
+        return 0;
+    if (!take_step(s, &c))
+        return UINT64_MAX;
+    uint64_t now_ns = os_mono_ns(s->os), took_ns = now_ns - begun_ns;
+    uint64_t percent = min_u64(c.compact_percent, 100);
+    bool late = s->compact_backlog > COMPACT_BACKLOG;
+    uint64_t rest_ns = late ? 0 : took_ns * (100 - percent) / percent;
+    s->compact_at_ns = max_u64(s->compact_at_ns, now_ns + rest_ns);
+    return s->compact_at_ns - now_ns;
+}
+
+bool store_compact_commits(const struct store *s)
+{
+    return s->compaction && !s->compaction->merge;
+}

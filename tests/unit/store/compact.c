@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Compaction inside the store: what is merged, when, and what happens when something else happens
+ * meanwhile. That merged blocks hold what their inputs held is tested in block.c; that crashes at
+ * any moment lose nothing, in crash.c. */
+#include "base/log.h"
+#include "base/os/sim.h"
+#include "base/stats.h"
+#include "tests/harness.h"
+#include "tests/unit/store/world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct run {
+    struct os *os;
+    struct store_config c;
+    struct store *s;
+    struct world *w;
+};
+
+static void run_begin(struct run *r, uint32_t fanin)
+{
+    log_setup((enum log_level)(LOG_ERROR + 1), LOG_TEXT);
+    r->os = os_sim_new(1);
+    store_config_defaults(&r->c, r->os, "/data");
+    r->c.threads = false;
+    r->c.compact_fanin = fanin;
+    r->w = world_new(5, os_now_ns(r->os));
+    CHECK_OK(store_open(&r->s, &r->c, NULL));
+}
+
+static void run_end(struct run *r)
+{
+    store_close(r->s);
+    world_free(r->w);
+    os_sim_free(r->os);
+}
+
+static void settle(struct run *r)
+{
+    for (unsigned i = 0; store_step(r->s); i++)
+        CHECK(i < 100000);
+}
+
+/* One block a flush, if nothing is merged. */
+static void flushes(struct run *r, unsigned n)
+{
+    while (n--) {
+        for (int i = 0; i < 3; i++)
+            CHECK_OK(world_append(r->w, r->s, 8));
+        CHECK_OK(store_flush(r->s, NULL));
+        settle(r);
+    }
+}
+
+static uint64_t block_count(struct run *r)
+{
+    struct store_stats stats;
+    store_stats(r->s, &stats);
+    return stats.block_count;
+}
+
+static void compare(struct run *r, int line)
+{
+    const char *bad = world_compare(r->w, r->s, false);
+    if (bad)
+        test_fail(__FILE__, line, "%s", bad);
+}
+
+static void count_name(void *arg, const char *name)
+{
+    (void)name;
+    ++*(uint64_t *)arg;
+}
+
+static uint64_t files(struct run *r)
+{
+    uint64_t n = 0;
+    CHECK_OK(os_list(r->os, "/data/blocks", count_name, &n, NULL));
+    return n;
+}
+
+TEST(compact_like_blocks_become_one)
+{
+    struct run r;
+    run_begin(&r, 0);
+    flushes(&r, 16);
+    uint64_t apart = block_count(&r); /* one a flush and tenant */
+    CHECK(apart >= 16);
+    store_close(r.s);
+    r.c.compact_fanin = 4;
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    settle(&r);
+    CHECK(block_count(&r) < apart / 2);
+    CHECK_INT(files(&r), block_count(&r));
+    compare(&r, __LINE__);
+    uint64_t together = block_count(&r);
+    store_close(r.s);
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    CHECK_INT(block_count(&r), together);
+    compare(&r, __LINE__);
+    run_end(&r);
+}
+
+TEST(compact_counts_what_it_did)
+{
+    struct run r;
+    run_begin(&r, 2);
+    int64_t blocks = stat_get(STAT_BLOCKS), spans = stat_get(STAT_BLOCK_SPANS);
+    int64_t bytes = stat_get(STAT_BLOCK_BYTES);
+    flushes(&r, 8);
+    struct store_stats stats;
+    store_stats(r.s, &stats);
+    CHECK(stat_get(STAT_COMPACTIONS) > 0);
+    CHECK(stat_get(STAT_COMPACTED_BLOCKS) >= 2 * stat_get(STAT_COMPACTIONS));
+    CHECK_INT(stat_get(STAT_BLOCKS) - blocks, stats.block_count);
+    CHECK_INT(stat_get(STAT_BLOCK_SPANS) - spans, stats.block_spans);
+    CHECK_INT(stat_get(STAT_BLOCK_BYTES) - bytes, stats.block_bytes);
+    run_end(&r);
+}
+
+/* Blocks of different windows stay apart; those of one that has passed become one. */
+TEST(compact_keeps_to_the_window)
+{
+    struct run r;
+    uint64_t passed = 0;
+    run_begin(&r, 100);
+    for (int i = 0; i < 4; i++) {
+        flushes(&r, 3);
+        CHECK(block_count(&r) >= passed + 3); /* the window is open */
+        r.w->base_ns += 24 * 3600 * NS_PER_S;
+        sim_advance(r.os, 24 * 3600 * NS_PER_S);
+        settle(&r);
+        CHECK(block_count(&r) > passed); /* but not with those of the windows before */
+        CHECK(block_count(&r) < passed + 3);
+        passed = block_count(&r);
+    }
+    struct store_stats stats;
+    store_stats(r.s, &stats);
+    CHECK_INT(stats.block_spans, r.w->span_n - 1);
+    run_end(&r);
+}
+
+static bool count_trace(void *arg, const uint8_t id[16])
+{
+    (void)id;
+    ++*(uint64_t *)arg;
+    return true;
+}
+
+static uint64_t traces_in(struct snap *snap)
+{
+    uint64_t n = 0;
+    CHECK_OK(snap_each_trace(snap, STR("default"), 0, UINT64_MAX, count_trace, &n, NULL));
+    return n;
+}
+
+TEST(compact_keeps_what_a_snapshot_reads)
+{
+    struct run r;
+    run_begin(&r, 0);
+    flushes(&r, 8);
+    store_close(r.s);
+    r.c.compact_fanin = 4;
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    struct snap *old = store_snap(r.s);
+    uint64_t before = files(&r);
+    uint64_t traces = traces_in(old);
+    settle(&r);
+    CHECK(files(&r) > block_count(&r)); /* held by the snapshot */
+    CHECK_INT(traces_in(old), traces);
+    struct snap *now = store_snap(r.s);
+    CHECK_INT(traces_in(now), traces);
+    snap_unref(old);
+    snap_unref(now);
+    CHECK(files(&r) < before);
+    CHECK_INT(files(&r), block_count(&r));
+    run_end(&r);
+}
+
+/* A merge under way when retention takes its inputs away leaves nothing behind. */
+TEST(compact_gives_up_when_its_blocks_expire)
+{
+    struct run r;
+    run_begin(&r, 0);
+    flushes(&r, 8);
+    store_close(r.s);
+    r.c.compact_fanin = 4;
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    uint64_t before = files(&r);
+    while (files(&r) == before) /* the merge has begun its file */
+        CHECK(store_step(r.s));
+    r.c.retention_ns = NS_PER_S;
+    store_reconfigure(r.s, &r.c);
+    sim_advance(r.os, 200 * 3600 * NS_PER_S);
+    settle(&r);
+    CHECK_INT(block_count(&r), 0);
+    CHECK_INT(files(&r), 0);
+    run_end(&r);
+}
+
+TEST(compact_waits_for_room_under_the_disk_cap)
+{
+    struct run r;
+    struct store_stats stats;
+    run_begin(&r, 0);
+    flushes(&r, 8);
+    store_stats(r.s, &stats);
+    store_close(r.s);
+    r.c.compact_fanin = 4;
+    r.c.max_disk_bytes = stats.log_bytes + stats.block_bytes + 16;
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    int64_t merges = stat_get(STAT_COMPACTIONS);
+    settle(&r);
+    CHECK_INT(block_count(&r), stats.block_count);
+    r.c.max_disk_bytes *= 4;
+    store_reconfigure(r.s, &r.c);
+    settle(&r);
+    CHECK(stat_get(STAT_COMPACTIONS) > merges);
+    compare(&r, __LINE__);
+    run_end(&r);
+}
+
+struct names {
+    char path[64][96];
+    size_t n;
+};
+
+static void keep_name(void *arg, const char *name)
+{
+    struct names *l = arg;
+    CHECK(l->n < ARRAY_LEN(l->path));
+    snprintf(l->path[l->n++], sizeof l->path[0], "/data/blocks/%s", name);
+}
+
+/* A damaged block stays as it is, for whoever repairs it; the others go on without it. */
+TEST(compact_leaves_a_damaged_block_alone)
+{
+    struct run r;
+    struct names names = {0};
+    run_begin(&r, 0);
+    flushes(&r, 12);
+    CHECK_OK(os_list(r.os, "/data/blocks", keep_name, &names, NULL));
+    CHECK(sim_flip_bit(r.os, names.path[1], 8 * 40));
+    store_close(r.s);
+    r.c.compact_fanin = 3;
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    int64_t failed = stat_get(STAT_COMPACTIONS_FAILED);
+    uint64_t before = block_count(&r);
+    for (int i = 0; i < 20; i++) {
+        settle(&r);
+        sim_advance(r.os, 61 * NS_PER_S);
+    }
+    CHECK_INT(stat_get(STAT_COMPACTIONS_FAILED), failed + 1);
+    CHECK(block_count(&r) < before);
+    CHECK_INT(files(&r), block_count(&r));
+    struct buf there = buf_init(MIB);
+    CHECK_OK(os_read_file(r.os, names.path[1], &there, NULL));
+    buf_fini(&there);
+    run_end(&r);
+}
