@@ -98,8 +98,7 @@ static void merge(struct bench *b)
     double took = cpu_ns() - begun, n = (double)meta.span_count;
     printf("merge_ns_per_span %.1f (building the inputs: %.1f)\n", took / n, b->build_ns / n);
     printf("first_step_ms %.1f, slowest_step_ms %.1f\n", first / 1e6, slowest / 1e6);
-    printf("bytes_per_span %.2f, before %.2f\n", (double)meta.file_bytes / n,
-           (double)b->bytes / n);
+    printf("bytes_per_span %.2f, before %.2f\n", (double)meta.file_bytes / n, (double)b->bytes / n);
     printf("spans %llu, chains %llu\n", (unsigned long long)meta.span_count,
            (unsigned long long)meta.trace_count);
 }

@@ -30,12 +30,23 @@ def load_says_what_the_server_took():
             said = loaded(server, "--traces", "60", "--seed", str(seed + 1), *flags, door=door)
             equal(said["spans_accepted"], said["spans_sent"], f"{door} {flags}")
             equal((said["traces"], said["spans_rejected"]), (60, 0), f"{door} {flags}")
+            check(0 < said["ack_ms_p50"] <= said["ack_ms_p99"] < 30_000, "acknowledgement times", said)
             total += said["spans_sent"]
         counted = server.metrics()["lymer_spans_accepted_total"]
         equal(counted, total, "the server's count")
         equal(set(get(server.url("/api/services"))["data"]), {
             "gateway", "frontend", "catalog", "cart", "checkout", "currency", "payment", "shipping", "email",
             "recommendation", "ad", "accounting"}, "services")
+
+
+@scenario
+def load_spreads_over_the_time_it_is_given():
+    with Server(memory=True) as server:
+        loaded(server, "--traces", "50", "--seed", "5", "--over", "24h")
+        now = time.time_ns() // 1000
+        found = get(server.url("/api/traces"), {"service": "gateway", "limit": 100, "start": now - 26 * 3_600_000_000, "end": now})["data"]
+        starts = sorted(min(s["startTime"] for s in t["spans"]) for t in found)
+        check(len(starts) > 10 and starts[-1] - starts[0] > 20 * 3_600_000_000, "spread", len(starts), starts[:1], starts[-1:])
 
 
 @scenario

@@ -26,6 +26,9 @@ static const struct cli_option options[] = {
     {"start", "TIME", NULL, NULL,
      "Start of the first trace; else such that the last one ends now, or with --seed at the last "
      "full ten minutes"},
+    {"over", "DURATION", NULL, NULL,
+     "Time the traces spread over; else as long as they take at --rate, or at 100,000 spans a "
+     "second"},
     {"batch", "SPANS", "512", NULL, "Spans of a request"},
     {"encoding", "NAME", "protobuf", "protobuf|json", "How spans are written (json: http only)"},
     {"compression", "NAME", "none", "none|gzip|zstd", "How requests are compressed"},
@@ -40,7 +43,13 @@ static bool times(const struct cli *c, struct load_config *l)
     uint64_t per_trace = s->trace_spans && s->profile != SPANS_SHOP ? s->trace_spans
                                                                     : sizes[s->profile];
     uint64_t pace = l->rate ? l->rate : PACE_SPANS_PER_S, now = os_now_ns(os_posix());
+    uint64_t over_ns;
     s->trace_every_ns = per_trace * NS_PER_S / pace;
+    if (cli_value(c, "over")) {
+        if (!cli_duration(c, "over", &over_ns))
+            return false;
+        s->trace_every_ns = over_ns / l->traces;
+    }
     if (cli_value(c, "start"))
         return cli_time(c, "start", now, &s->start_ns);
     uint64_t length = l->rate ? 0 : min_u64(l->traces * s->trace_every_ns + NS_PER_S, now / 2);
@@ -104,12 +113,12 @@ static int run(struct cli *c)
     buf_addf(&out,
              "{\"traces\":%llu,\"spans_sent\":%llu,\"spans_accepted\":%llu,\"spans_rejected\":%llu,"
              "\"bytes\":%llu,\"seconds\":%.3f,\"spans_per_s\":%.0f,\"requests\":%llu,"
-             "\"retries\":%llu,\"seed\":%llu}\n",
+             "\"retries\":%llu,\"ack_ms_p50\":%.3f,\"ack_ms_p99\":%.3f,\"seed\":%llu}\n",
              (unsigned long long)r.traces, (unsigned long long)r.sent,
              (unsigned long long)r.accepted, (unsigned long long)r.rejected,
              (unsigned long long)r.bytes, seconds, (double)r.accepted / seconds,
-             (unsigned long long)r.requests, (unsigned long long)r.retries,
-             (unsigned long long)l.spans.seed);
+             (unsigned long long)r.requests, (unsigned long long)r.retries, load_ack_ms(&r, 0.5),
+             load_ack_ms(&r, 0.99), (unsigned long long)l.spans.seed);
     cli_out(buf_str(&out));
     buf_fini(&out);
     if (r.gave_up)

@@ -14,7 +14,8 @@ struct carrier_job {
     struct buf body; /* as it goes over the wire, compressed */
     uint32_t span_count;
     unsigned tries;
-    uint64_t due_ns; /* not before, monotonic */
+    uint64_t due_ns;  /* not before, monotonic */
+    uint64_t sent_ns; /* when it was sent last */
     enum { JOB_FREE, JOB_WAITING, JOB_SENT } state;
     /* the carrier's own */
     int32_t stream;

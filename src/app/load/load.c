@@ -63,6 +63,30 @@ static void retry_later(struct worker *w, struct carrier_job *job, uint64_t wait
     w->result.retries++;
 }
 
+static uint32_t ack_bucket(uint64_t ns)
+{
+    uint64_t us = max_u64(ns / NS_PER_US, 16);
+    unsigned shift = 59u - (unsigned)__builtin_clzll(us); /* leaves five bits */
+    return (uint32_t)min_u64(shift * 16 + (us >> shift) - 16, ACK_BUCKETS - 1);
+}
+
+static double bucket_ms(uint32_t bucket)
+{
+    return (double)((bucket % 16 + UINT64_C(17)) << (bucket / 16)) / 1000;
+}
+
+double load_ack_ms(const struct load_result *r, double share)
+{
+    uint64_t total = 0, seen = 0;
+    uint32_t i = 0;
+    for (; i < ACK_BUCKETS; i++)
+        total += r->acks[i];
+    for (i = 0; i < ACK_BUCKETS; i++)
+        if ((seen += r->acks[i]) && (double)seen >= share * (double)total)
+            return bucket_ms(i);
+    return 0;
+}
+
 static void answered(void *arg, struct carrier_job *job, const struct carrier_answer *a)
 {
     struct worker *w = arg;
@@ -80,6 +104,8 @@ static void answered(void *arg, struct carrier_job *job, const struct carrier_an
                  a->kind == CARRIER_REFUSED ? a->why : "rejected in part");
     w->result.rejected += rejected;
     w->result.accepted += job->span_count - rejected;
+    if (a->kind == CARRIER_TAKEN)
+        w->result.acks[ack_bucket(now - job->sent_ns)]++;
     w->up_ns = now;
     w->dial_tries = 0;
     job->state = JOB_FREE;
@@ -127,6 +153,7 @@ static void turn(struct worker *w, int wait_ms)
             continue;
         if (job->due_ns <= now) {
             job->state = JOB_SENT;
+            job->sent_ns = now_ns();
             code = w->carrier->ops->send(w->carrier, job, &e);
         } else {
             soonest = min_u64(soonest, job->due_ns);
@@ -289,6 +316,8 @@ void load_run(const struct load_config *c, struct load_result *out)
         out->requests += r->requests;
         out->retries += r->retries;
         out->bytes += r->bytes;
+        for (uint32_t k = 0; k < ACK_BUCKETS; k++)
+            out->acks[k] += r->acks[k];
         out->gave_up |= r->gave_up;
         if (!out->why[0])
             memcpy(out->why, r->why, sizeof out->why);

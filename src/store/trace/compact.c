@@ -13,10 +13,10 @@
  * merged that questions would suffer. After a step the builder rests, so that merging takes no more
  * than compact_percent of a core.
  *
- * The commit is one manifest edit: the new block is named and the old ones are given up, or neither.
- * When it fails it is unknown whether the edit reached the disk; the new file is kept and the edit
- * tried again. Whatever happened meanwhile to the old blocks is looked at first: when retention has
- * dropped one, the merge is given up.
+ * The commit is one manifest edit: the new block is named and the old ones are given up, or
+ * neither. When it fails it is unknown whether the edit reached the disk; the new file is kept and
+ * the edit tried again. Whatever happened meanwhile to the old blocks is looked at first: when
+ * retention has dropped one, the merge is given up.
  */
 #include "store/trace/store_parts.h"
 
@@ -25,16 +25,16 @@
 
 #include <stdlib.h>
 
-#define TIER_FACTOR         8u
-#define TIERS               4u
-#define WINDOWS             16u /* in the retention time */
-#define WINDOW_MIN_NS       (3600 * NS_PER_S)
-#define WINDOW_MAX_NS       (86400 * NS_PER_S)
-#define COMPACT_INPUTS_MAX  32u
-#define COMPACT_CHAINS_MAX  (1u << 20) /* of the inputs together: 60 MiB of memory while merging */
-#define COMPACT_META_MAX    (8 * MIB)  /* likewise what their row groups share, unpacked */
-#define COMPACT_BACKLOG     64u        /* blocks; past it merging does not wait for the builder */
-#define COMPACT_PAUSE_NS    (60 * NS_PER_S) /* after a failure */
+#define TIER_FACTOR        8u
+#define TIERS              4u
+#define WINDOWS            16u /* in the retention time */
+#define WINDOW_MIN_NS      (3600 * NS_PER_S)
+#define WINDOW_MAX_NS      (86400 * NS_PER_S)
+#define COMPACT_INPUTS_MAX 32u
+#define COMPACT_CHAINS_MAX (1u << 20) /* of the inputs together: 60 MiB of memory while merging */
+#define COMPACT_META_MAX   (8 * MIB)  /* likewise what their row groups share, unpacked */
+#define COMPACT_BACKLOG    64u        /* blocks; past it merging does not wait for the builder */
+#define COMPACT_PAUSE_NS   (60 * NS_PER_S) /* after a failure */
 
 struct compaction {
     struct block_merge *merge; /* NULL once it is written */
