@@ -148,8 +148,15 @@ struct edge {
     uint32_t calls;
 };
 
+/* Shapes of a batch's spans, events and links that are known already: the batch then has no names,
+ * keys and groups. */
+struct given_shapes {
+    uint32_t *span, *event, *link;
+};
+
 struct block_builder {
     const struct batch *const *batches;
+    const struct given_shapes *given; /* of each batch, or NULL */
     size_t batch_count;
     uint64_t
         seed[2]; /* of the tables of ids, which a client chooses; the bytes do not depend on it */
@@ -221,7 +228,8 @@ struct block_builder {
 /* --- block_plan.c --- */
 
 /* Plans a run: everything down to parents; edges and orphans add up. */
-void plan_spans(struct block_builder *bb, const struct batch *const *batches, size_t n);
+void plan_spans(struct block_builder *bb, const struct batch *const *batches,
+                const struct given_shapes *given, size_t n);
 /* The numbers of one thing each, for who has no batch. */
 uint32_t plan_col(struct block_builder *bb, unsigned scope, unsigned type, struct str key);
 uint32_t plan_list(struct block_builder *bb, const uint32_t *cols, uint32_t n);
@@ -257,8 +265,9 @@ void group_end(struct block_builder *bb, struct chunks *cs, uint32_t part_count,
 void builder_begin(struct block_builder *bb, bool copies);
 MUST_CHECK enum errc builder_open(struct block_builder *bb, struct os *os, const char *path,
                                   struct err *e);
+/* given: NULL, or the shapes of each batch. */
 MUST_CHECK enum errc builder_run(struct block_builder *bb, const struct batch *const *batches,
-                                 size_t n, struct err *e);
+                                 const struct given_shapes *given, size_t n, struct err *e);
 /* A row group that was appended to bb->out; parts are numbered on from part_total. */
 MUST_CHECK enum errc builder_add_group(struct block_builder *bb, const struct group_info *g,
                                        struct err *e);

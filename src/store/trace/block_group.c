@@ -505,7 +505,7 @@ static struct rows_by_shape put_events(struct block_builder *bb, struct chunks *
     return put_table(bb, cs, &c.in);
 }
 
-struct link_cols {
+struct link_fields {
     uint8_t *trace_id, *span_id;
     struct str *state;
     uint64_t *dropped, *flags;
@@ -513,12 +513,12 @@ struct link_cols {
 
 static struct rows_by_shape put_links(struct block_builder *bb, struct chunks *cs,
                                       const struct row *rows, uint32_t n, const uint64_t *count,
-                                      size_t total, struct link_cols *out)
+                                      size_t total, struct link_fields *out)
 {
     struct child_rows c = child_rows(bb, TABLE_LINK, total);
-    *out = (struct link_cols){group_alloc(bb, total, 16), group_alloc(bb, total, 8),
-                              group_alloc(bb, total, sizeof(struct str)), group_alloc(bb, total, 8),
-                              group_alloc(bb, total, 8)};
+    *out = (struct link_fields){group_alloc(bb, total, 16), group_alloc(bb, total, 8),
+                                group_alloc(bb, total, sizeof(struct str)),
+                                group_alloc(bb, total, 8), group_alloc(bb, total, 8)};
     uint32_t k = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!count[i])
@@ -663,7 +663,7 @@ static void chunk_children(struct block_builder *bb, struct chunks *cs, const st
     chunk_nums(bb, cs, COL_EVENT_SHAPE, by.local, (uint32_t)events);
     chunk_nums(bb, cs, COL_EVENT_TIME, time, (uint32_t)events);
     chunk_nums(bb, cs, COL_EVENT_DROPPED, dropped, (uint32_t)events);
-    struct link_cols l;
+    struct link_fields l;
     by = put_links(bb, cs, rows, n, f->links, links, &l);
     chunk_nums(bb, cs, COL_LINK_SHAPE, by.local, (uint32_t)links);
     chunk_bytes(bb, cs, COL_LINK_TRACE_ID, l.trace_id, links * 16);

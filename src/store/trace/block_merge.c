@@ -19,14 +19,15 @@
  *   2. Memory is bounded: 56 bytes a chain, the rows of a run (one row group), and of each input
  *      what a reader decodes of one row group.
  *   3. Without a change the block has as many spans as the inputs; block_merge_step checks it. */
-#include "store/trace/block_build.h"
-#include "store/trace/block_read.h"
+#include "store/trace/block_records.h"
 
 #include <stdlib.h>
 
 #define SMALL_ROWS (GROUP_ROWS / 2)
 /* Spans of one run, decoded. */
 #define RUN_BYTES_MAX (512 * MIB)
+/* What the reader of an input holds before it lets go of the row groups it is done with. */
+#define INPUT_BYTES (8 * MIB)
 /* Written bytes that are synced together: a large block must not reach the disk in one gulp while
  * acknowledgements wait for the same disk. */
 #define SYNC_BYTES (8 * MIB)
@@ -55,7 +56,11 @@ struct numbers {
 struct input {
     struct block *block;
     struct numbers to;
-    struct trace_read read; /* in the current run, when read.r is there */
+    struct trace_read read; /* spans of the run, while there is a change to make */
+    /* else records: the reader stays with the row group that is open */
+    struct reader *reader;
+    struct record_rows rows;
+    struct records records;
 };
 
 struct block_merge {
@@ -381,7 +386,71 @@ static enum errc copy_group(struct block_merge *m, const struct unit *u, uint32_
     return code ? code : builder_add_group(m->bb, &info, e);
 }
 
-/* --- rebuilding --- */
+/* --- rebuilding, as records --- */
+
+/* The input's row group, open. */
+static enum errc open_rows(struct block_merge *m, struct input *in, uint32_t group, struct err *e)
+{
+    struct reader *r = in->reader;
+    struct record_rows *rr = &in->rows;
+    if (r && rr->g && rr->group == group)
+        return E_OK;
+    if (!r)
+        r = in->reader = reader_take(in->block, e);
+    else if (r->a.used_bytes > INPUT_BYTES)
+        reader_forget(r);
+    r->e = e;
+    const struct shared *s = shared_read(r);
+    *rr = (struct record_rows){0};
+    if (!s || !record_rows_open(rr, r, s, group)) {
+        rr->g = NULL;
+        return r->code;
+    }
+    for (int t = 0; t < TABLE_COUNT; t++)
+        for (uint32_t k = 0; k < rr->g->table[t].shape_count; k++)
+            rr->shape[t][k] = to_shape(m, in, s, t, rr->g->table[t].shape[k]);
+    return E_OK;
+}
+
+/* The records of all chains of a trace go into the run. */
+static enum errc take_records(struct block_merge *m, uint32_t first, struct err *e)
+{
+    enum errc code = E_OK;
+    uint32_t i = first;
+    do {
+        struct chain *c = &m->chains[i];
+        struct input *in = &m->inputs[c->input];
+        c->taken = true;
+        code = open_rows(m, in, c->group, e);
+        if (!code && !records_add(&in->records, &in->rows, c->part))
+            code = in->reader->code;
+        m->run_n += c->rows;
+        i = c->next;
+    } while (!code && i != NO_ID && i != first);
+    return code;
+}
+
+static enum errc write_records(struct block_merge *m, struct err *e)
+{
+    const struct batch **batches = xmalloc((m->input_n + 1) * sizeof *batches);
+    struct given_shapes *given = xmalloc((m->input_n + 1) * sizeof *given);
+    size_t n = 0;
+    for (size_t i = 0; i < m->input_n; i++) {
+        struct records *rec = &m->inputs[i].records;
+        if (!rec->span_n)
+            continue;
+        batches[n] = records_batch(rec);
+        given[n++] = rec->shapes;
+    }
+    enum errc code = n ? builder_run(m->bb, batches, given, n, e) : E_OK;
+    for (size_t i = 0; i < m->input_n; i++)
+        records_reset(&m->inputs[i].records);
+    free(batches);
+    free(given);
+    return code;
+}
+
+/* --- rebuilding, as spans that may change --- */
 
 /* The spans of one origin stand together, origins in order of first appearance: `next` links the
  * spans of an origin. Addresses may not decide, or the same blocks would give other bytes. */
@@ -448,19 +517,25 @@ static enum errc run_readers_give(struct block_merge *m)
     return code;
 }
 
-static enum errc run_write(struct block_merge *m, struct err *e)
+static enum errc write_spans(struct block_merge *m, struct err *e)
 {
     struct batch *b;
     enum errc code = run_readers_give(m);
     if (!code && m->run_n && !(code = run_batch(m, &b, e))) {
         const struct batch *const one = b;
-        code = builder_run(m->bb, &one, 1, e);
+        code = builder_run(m->bb, &one, NULL, 1, e);
         batch_unref(b);
     }
+    arena_reset(&m->arena);
+    return code;
+}
+
+static enum errc run_write(struct block_merge *m, struct err *e)
+{
+    enum errc code = is_changing(m) ? write_spans(m, e) : write_records(m, e);
     m->bb->edge_count = m->bb->orphan_count = 0; /* were counted when the inputs were built */
     idtab_reset(&m->bb->edge_tab);
     m->run_n = 0;
-    arena_reset(&m->arena);
     return code;
 }
 
@@ -528,7 +603,7 @@ static enum errc rebuild(struct block_merge *m, const struct unit *u, struct err
             continue;
         if (m->run_n && m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS)
             return run_write(m, e);
-        code = take_trace(m, c, e);
+        code = is_changing(m) ? take_trace(m, c, e) : take_records(m, c, e);
     }
     return code;
 }
@@ -549,8 +624,10 @@ enum errc block_merge_begin(struct block_merge **out, struct block_builder *bb, 
         m->change = *change;
     batch_builder_init(&m->batch);
     builder_begin(bb, true);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         m->inputs[i].block = block_ref(blocks[i]);
+        records_init(&m->inputs[i].records);
+    }
     for (uint32_t i = 0; i < n && !code; i++)
         code = list_input(m, i, e);
     for (size_t i = 0; i < n && !is_changing(m); i++)
@@ -613,6 +690,9 @@ void block_merge_free(struct block_merge *m)
     enum errc ignored = run_readers_give(m);
     (void)ignored; /* whoever gives up has heard of it */
     for (size_t i = 0; i < m->input_n; i++) {
+        if (m->inputs[i].reader)
+            ignored = reader_give(m->inputs[i].reader);
+        records_fini(&m->inputs[i].records);
         numbers_fini(&m->inputs[i].to);
         block_unref(m->inputs[i].block);
     }

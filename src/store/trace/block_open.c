@@ -34,7 +34,7 @@ static struct reader *pool_pick(const struct block *b)
     return r;
 }
 
-static void reader_forget(struct reader *r)
+void reader_forget(struct reader *r)
 {
     arena_reset_warm(&r->a, READER_BYTES_KEEP);
     r->serial = 0;

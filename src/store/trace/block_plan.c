@@ -337,18 +337,31 @@ static uint32_t trace_number(struct block_builder *bb, const uint8_t id[16])
     return bb->trace_count++;
 }
 
+static void map_batch(struct block_builder *bb, uint32_t no)
+{
+    const struct batch *b = bb->batches[no];
+    const struct batch_head *h = b->head;
+    struct batch_map *m = &bb->maps[no];
+    *m = (struct batch_map){.span_bytes = b->image_len / max_u64(h->span_count, 1) + 1};
+    if (bb->given) {
+        m->event_shape = bb->given[no].event;
+        m->link_shape = bb->given[no].link;
+        return;
+    }
+    m->col = map_array(bb, (size_t)TABLE_COUNT * h->key_count * 8);
+    m->name = map_array(bb, h->name_count);
+    m->guess = map_array(bb, h->name_count);
+    m->origin = map_array(bb, h->group_count);
+    m->event_shape = map_array(bb, h->event_count);
+    m->link_shape = map_array(bb, h->link_count);
+}
+
 static void plan_batch(struct block_builder *bb, uint32_t no)
 {
     const struct batch *b = bb->batches[no];
     const struct batch_head *h = b->head;
     struct batch_map *m = &bb->maps[no];
-    *m = (struct batch_map){.col = map_array(bb, (size_t)TABLE_COUNT * h->key_count * 8),
-                            .name = map_array(bb, h->name_count),
-                            .guess = map_array(bb, h->name_count),
-                            .origin = map_array(bb, h->group_count),
-                            .event_shape = map_array(bb, h->event_count),
-                            .link_shape = map_array(bb, h->link_count),
-                            .span_bytes = b->image_len / max_u64(h->span_count, 1) + 1};
+    map_batch(bb, no);
     uint32_t trace = NO_ID;
     for (uint32_t i = 0; i < h->span_count; i++) {
         const struct span_rec *s = &b->spans[i];
@@ -358,11 +371,11 @@ static void plan_batch(struct block_builder *bb, uint32_t no)
         t->count++;
         t->min_ns = min_u64(t->min_ns, s->start_ns);
         bb->max_end_ns = max_u64(bb->max_end_ns, s->end_ns);
-        uint32_t shape = span_shape(bb, b, m, s);
+        uint32_t shape = bb->given ? bb->given[no].span[i] : span_shape(bb, b, m, s);
         struct shape *sh = &bb->shapes[TABLE_SPAN].v[shape];
         sh->count++;
         sh->last_ns = max_u64(sh->last_ns, s->start_ns);
-        if (s->event_count | s->link_count)
+        if (!bb->given && (s->event_count | s->link_count))
             plan_events(bb, b, m, s);
         bb->row_trace[bb->row_count] = trace;
         bb->unsorted[bb->row_count++] = (struct row){.start_ns = s->start_ns,
@@ -532,11 +545,13 @@ static void run_reset(struct block_builder *bb)
     bb->trace_count = bb->row_count = bb->part_count = 0;
 }
 
-void plan_spans(struct block_builder *bb, const struct batch *const *batches, size_t n)
+void plan_spans(struct block_builder *bb, const struct batch *const *batches,
+                const struct given_shapes *given, size_t n)
 {
     size_t spans = 0;
     run_reset(bb);
     bb->batches = batches;
+    bb->given = given;
     bb->batch_count = n;
     for (size_t i = 0; i < bb->batch_count; i++)
         spans += bb->batches[i]->head->span_count;

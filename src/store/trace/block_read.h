@@ -69,6 +69,8 @@ struct reader {
 struct reader *reader_take(struct block *b, struct err *e);
 /* Gives it back, with what it has decoded of the block; answers its error. */
 enum errc reader_give(struct reader *r);
+/* Forgets what it has decoded, for a long call that goes through many row groups. */
+void reader_forget(struct reader *r);
 /* Notes the first error and answers false, so that `return reader_bad(…)` reads well. */
 bool reader_bad(struct reader *r, const char *what);
 bool reader_no_memory(struct reader *r);
@@ -176,6 +178,22 @@ MUST_CHECK bool rows_shapes(struct rows *g, enum block_table table);
 MUST_CHECK bool rows_parents(struct rows *g);
 /* Fills child_at. */
 MUST_CHECK bool rows_children(struct rows *g, enum block_table table);
+
+/* The columns that every span looks into, and those of every link. */
+struct span_cols {
+    const uint8_t *span_id;
+    const uint64_t *start, *duration, *flags, *dropped_attrs, *dropped_events, *dropped_links;
+    const struct strs *trace_state, *message;
+};
+
+struct link_cols {
+    const uint8_t *trace_id, *span_id;
+    const uint64_t *dropped, *flags;
+    const struct strs *state;
+};
+
+MUST_CHECK bool rows_span_cols(struct rows *g, struct span_cols *c);
+MUST_CHECK bool rows_link_cols(struct rows *g, struct link_cols *c);
 
 /* Decodes rows into spans of one caller's arena. */
 struct span_maker {

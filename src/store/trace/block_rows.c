@@ -437,25 +437,25 @@ static bool make_events(struct span_maker *m, uint32_t row, struct span *sp)
     return true;
 }
 
-static bool make_link(struct span_maker *m, uint32_t at, struct link *l)
+bool rows_link_cols(struct rows *g, struct link_cols *c)
 {
-    struct rows *g = m->g;
     uint32_t n = g->table[TABLE_LINK].rows;
-    const uint8_t *trace_id, *span_id;
-    const uint64_t *dropped, *flags;
-    const struct strs *state;
-    if (!rows_bytes(g, COL_LINK_TRACE_ID, n * (size_t)16, &trace_id) ||
-        !rows_bytes(g, COL_LINK_SPAN_ID, n * (size_t)8, &span_id) ||
-        !rows_nums(g, COL_LINK_DROPPED, n, &dropped) || !rows_nums(g, COL_LINK_FLAGS, n, &flags) ||
-        !rows_strs(g, COL_LINK_STATE, n, &state))
+    if (!rows_shapes(g, TABLE_LINK) ||
+        !rows_bytes(g, COL_LINK_TRACE_ID, n * (size_t)16, &c->trace_id) ||
+        !rows_bytes(g, COL_LINK_SPAN_ID, n * (size_t)8, &c->span_id) ||
+        !rows_nums(g, COL_LINK_DROPPED, n, &c->dropped) ||
+        !rows_nums(g, COL_LINK_FLAGS, n, &c->flags) || !rows_strs(g, COL_LINK_STATE, n, &c->state))
         return false;
-    if (!trace_id || !span_id)
-        return reader_bad(g->r, "a link");
-    memcpy(l->trace_id, trace_id + (size_t)at * 16, 16);
-    memcpy(l->span_id, span_id + (size_t)at * 8, 8);
-    l->dropped = (uint32_t)num_at(dropped, at);
-    l->flags = (uint32_t)num_at(flags, at);
-    if (state && !copy(m, strs_value(state, (uint32_t)state->id[at]), &l->trace_state))
+    return c->trace_id && c->span_id ? true : reader_bad(g->r, "a link");
+}
+
+static bool make_link(struct span_maker *m, const struct link_cols *c, uint32_t at, struct link *l)
+{
+    memcpy(l->trace_id, c->trace_id + (size_t)at * 16, 16);
+    memcpy(l->span_id, c->span_id + (size_t)at * 8, 8);
+    l->dropped = (uint32_t)num_at(c->dropped, at);
+    l->flags = (uint32_t)num_at(c->flags, at);
+    if (c->state && !copy(m, strs_value(c->state, (uint32_t)c->state->id[at]), &l->trace_state))
         return false;
     return make_kvs(m, TABLE_LINK, at, &l->attrs);
 }
@@ -463,9 +463,10 @@ static bool make_link(struct span_maker *m, uint32_t at, struct link *l)
 static bool make_links(struct span_maker *m, uint32_t row, struct span *sp)
 {
     struct rows *g = m->g;
+    struct link_cols c;
     if (!g->table[TABLE_LINK].rows)
         return true;
-    if (!rows_children(g, TABLE_LINK) || !rows_shapes(g, TABLE_LINK))
+    if (!rows_children(g, TABLE_LINK) || !rows_link_cols(g, &c))
         return false;
     uint32_t at = g->child_at[TABLE_LINK][row];
     sp->link_count = g->child_at[TABLE_LINK][row + 1] - at;
@@ -475,19 +476,12 @@ static bool make_links(struct span_maker *m, uint32_t row, struct span *sp)
     if (!sp->links)
         return reader_no_memory(g->r);
     for (uint32_t i = 0; i < sp->link_count; i++)
-        if (!make_link(m, at + i, &sp->links[i]))
+        if (!make_link(m, &c, at + i, &sp->links[i]))
             return false;
     return true;
 }
 
-/* The columns that every span looks into. */
-struct span_cols {
-    const uint8_t *span_id;
-    const uint64_t *start, *duration, *flags, *dropped_attrs, *dropped_events, *dropped_links;
-    const struct strs *trace_state, *message;
-};
-
-static bool load_span_cols(struct rows *g, struct span_cols *c)
+bool rows_span_cols(struct rows *g, struct span_cols *c)
 {
     uint32_t n = g->g->rows;
     if (!rows_shapes(g, TABLE_SPAN) || !rows_bytes(g, COL_SPAN_ID, n * (size_t)8, &c->span_id) ||
@@ -536,7 +530,7 @@ bool span_maker_rows(struct span_maker *m, struct rows *g, uint32_t part, uint32
 {
     struct span_cols c;
     m->g = g;
-    if (!load_span_cols(g, &c))
+    if (!rows_span_cols(g, &c))
         return false;
     uint64_t start = num_at(g->trace_start, part);
     for (uint32_t i = 0; i < n; i++) {

@@ -465,10 +465,10 @@ enum errc builder_open(struct block_builder *bb, struct os *os, const char *path
     return code;
 }
 
-enum errc builder_run(struct block_builder *bb, const struct batch *const *batches, size_t n,
-                      struct err *e)
+enum errc builder_run(struct block_builder *bb, const struct batch *const *batches,
+                      const struct given_shapes *given, size_t n, struct err *e)
 {
-    plan_spans(bb, batches, n);
+    plan_spans(bb, batches, given, n);
     return write_groups(bb, e);
 }
 
@@ -496,7 +496,7 @@ enum errc block_build(struct block_builder *bb, struct os *os, const char *path,
     enum errc code = builder_open(bb, os, path, e);
     if (code)
         return code;
-    if (!(code = builder_run(bb, batches, batch_count, e)))
+    if (!(code = builder_run(bb, batches, NULL, batch_count, e)))
         code = builder_end(bb, &out->meta, e);
     if (!code && !summarise(bb, a, out))
         code = fail(e, E_NO_MEMORY, "no memory for a block's summary");
