@@ -3,6 +3,7 @@
  * fuzzer's build takes any checksum, so damage reaches the parts behind them. */
 #include "base/os/sim.h"
 #include "store/trace/block.h"
+#include "store/trace/discover.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -48,13 +49,32 @@ static void on_cost(void *arg, enum block_cost_kind kind, struct str name, enum 
     *(uint64_t *)arg += bytes + name.n + (uint64_t)kind + (uint64_t)type;
 }
 
-static void read_all(struct block *b)
+/* All keys and their values; then of a part of the time and one service, row by row. */
+static void discover(struct os *os, struct block *b, bool values, uint64_t from_ns)
 {
-    uint64_t sum = 0;
+    struct discovery d;
+    struct discover_query q = {.start_min_ns = from_ns, .start_max_ns = UINT64_MAX};
+    if (from_ns)
+        q.service = STR("svc-1");
+    discovery_init(&d, os, &q);
+    d.values = values;
+    d.key = STR("key.1");
+    enum errc code = block_discover(b, &d, NULL);
+    ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
+    discovery_fini(&d);
+}
+
+static void read_all(struct os *os, struct block *b)
+{
+    uint64_t sum = 0, from_ns = block_meta(b)->min_ns + 1;
     enum errc code = block_each_trace(b, on_trace, b, NULL);
     search(b, (struct tag_filter){.key = STR("key.1"), .value = STR("1")}, 0);
     search(b, (struct tag_filter){.key = STR("key.2"), .op = TAG_EXISTS}, 1000);
     search(b, (struct tag_filter){.key = STR("event"), .value = STR("event-1")}, 0);
+    discover(os, b, false, 0);
+    discover(os, b, true, 0);
+    discover(os, b, false, from_ns);
+    discover(os, b, true, from_ns);
     code = code ? code : block_cost(b, on_cost, &sum, NULL);
     code = code ? code : block_verify(b, NULL);
     ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
@@ -69,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     ensure(os_pwrite(f, str_of(data, n), 0, NULL) == E_OK);
     os_close(f);
     if (block_open(os, "/b", &b, NULL) == E_OK) {
-        read_all(b);
+        read_all(os, b);
         block_unref(b);
     }
     os_sim_free(os);

@@ -59,7 +59,7 @@ bool span_warn(struct span *s, struct arena *a, struct str text)
 
 /* --- from a batch --- */
 
-static struct value value_of(const struct batch *b, const struct attr_rec *r)
+struct value value_from_batch(const struct batch *b, const struct attr_rec *r)
 {
     struct value v = {.type = (enum attr_type)r->type};
     switch (v.type) {
@@ -91,7 +91,7 @@ static bool kvs_of(const struct batch *b, uint32_t at, uint32_t n, struct kvs *o
     if (n && !v)
         return false;
     for (uint32_t i = 0; i < n; i++)
-        v[i] = (struct kv){batch_key(b, &b->attrs[at + i]), value_of(b, &b->attrs[at + i])};
+        v[i] = (struct kv){batch_key(b, &b->attrs[at + i]), value_from_batch(b, &b->attrs[at + i])};
     *out = (struct kvs){v, n};
     return true;
 }

@@ -123,6 +123,7 @@ struct span_origin {
 };
 struct span *span_from_batch(const struct batch *b, const struct span_rec *s,
                              struct span_origin *groups, struct arena *a);
+struct value value_from_batch(const struct batch *b, const struct attr_rec *r);
 /* One attribute of what was begun last in the builder. */
 void bb_attr(struct batch_builder *b, struct str key, const struct value *v);
 /* The same into a builder: a group, then spans that are of it (import, generator, tests). */

@@ -389,6 +389,32 @@ uint32_t block_group_of(const struct block *b, uint32_t part)
     return low;
 }
 
+struct newest {
+    uint64_t max_ns;
+    uint32_t no;
+};
+
+static int newest_first(const void *x, const void *y)
+{
+    const struct newest *a = x, *b = y;
+    if (a->max_ns != b->max_ns)
+        return a->max_ns > b->max_ns ? -1 : 1;
+    return a->no > b->no ? -1 : a->no < b->no;
+}
+
+uint32_t *block_newest_groups(const struct block *b)
+{
+    struct newest *v = xcalloc(b->group_count + (size_t)1, sizeof *v);
+    uint32_t *order = xcalloc(b->group_count + (size_t)1, sizeof *order);
+    for (uint32_t i = 0; i < b->group_count; i++)
+        v[i] = (struct newest){b->groups[i].max_ns, i};
+    qsort(v, b->group_count, sizeof *v, newest_first);
+    for (uint32_t i = 0; i < b->group_count; i++)
+        order[i] = v[i].no;
+    free(v);
+    return order;
+}
+
 /* --- what row groups share --- */
 
 static unsigned unpack_u8(struct unpacker *u)

@@ -232,8 +232,23 @@ static inline uint64_t num_at(const uint64_t *v, size_t i)
     return v ? v[i] : 0;
 }
 
+/* A value of a BOOL, INT or DOUBLE column. */
+static inline struct value block_num_value(unsigned type, uint64_t bits)
+{
+    struct value v = {.type = type};
+    if (type == ATTR_BOOL)
+        v.b = bits != 0;
+    else if (type == ATTR_INT)
+        v.i = (int64_t)(bits ^ INT_FLIP);
+    else
+        memcpy(&v.d, &bits, sizeof v.d);
+    return v;
+}
+
 /* The parts of the trace, as found by its fingerprint: each candidate until false. */
 uint32_t block_find(const struct block *b, const uint8_t id[16]);
 uint32_t block_group_of(const struct block *b, uint32_t part);
+/* The numbers of the row groups by their newest start, the newest first; to be freed. */
+uint32_t *block_newest_groups(const struct block *b);
 
 #endif

@@ -378,12 +378,7 @@ static bool make_value(struct span_maker *m, uint32_t col, uint32_t at, struct v
         return false;
     if (!nums)
         return reader_bad(g->r, "an attribute column");
-    if (v->type == ATTR_BOOL)
-        v->b = nums[at] != 0;
-    else if (v->type == ATTR_INT)
-        v->i = (int64_t)(nums[at] ^ INT_FLIP);
-    else
-        memcpy(&v->d, &nums[at], sizeof v->d);
+    *v = block_num_value(v->type, nums[at]);
     return true;
 }
 

@@ -12,13 +12,6 @@
 
 #include <stdlib.h>
 
-struct snap {
-    _Atomic uint32_t refs;
-    struct store *store;
-    struct version *version;
-    uint32_t active_count;
-};
-
 struct snap *store_snap(struct store *s)
 {
     struct snap *snap = xcalloc(1, sizeof *snap);
@@ -35,11 +28,6 @@ void snap_unref(struct snap *s)
         return;
     version_unref(s->version);
     free(s);
-}
-
-static uint32_t mem_count(const struct snap *s, size_t i)
-{
-    return i == 0 ? s->active_count : memtable_count(s->version->mem[i]);
 }
 
 /* --- one trace --- */
@@ -71,7 +59,7 @@ enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16], st
     if (t)
         memcpy(t->id, id, 16);
     for (size_t m = v->mem_n; rc == E_OK && m > 0; m--) {
-        for (uint32_t i = 0, n = mem_count(s, m - 1); rc == E_OK && i < n; i++) {
+        for (uint32_t i = 0, n = snap_mem_count(s, m - 1); rc == E_OK && i < n; i++) {
             const struct mem_entry *entry = memtable_at(v->mem[m - 1], i);
             if (entry->tenant == number)
                 rc = batch_trace(entry->batch, entry->trace_low, id, a, t);
@@ -241,15 +229,14 @@ static int by_newest(const void *a, const void *b)
     return x->id > y->id ? -1 : x->id < y->id;
 }
 
-/* Blocks of the tenant that reach into the query's time, the newest first. */
-static struct part **parts_for(const struct version *v, uint32_t tenant,
-                               const struct trace_query *q, size_t *n)
+struct part **version_parts(const struct version *v, uint32_t tenant, uint64_t min_ns,
+                            uint64_t max_ns, size_t *n)
 {
     struct part **parts = xmalloc((v->part_n + 1) * sizeof(struct part *));
     *n = 0;
     for (size_t i = 0; i < v->part_n; i++) {
         struct part *p = v->parts[i];
-        if (p->tenant == tenant && p->min_ns <= q->start_max_ns && p->max_ns >= q->start_min_ns)
+        if (p->tenant == tenant && p->min_ns <= max_ns && p->max_ns >= min_ns)
             parts[(*n)++] = p;
     }
     qsort(parts, *n, sizeof(struct part *), by_newest);
@@ -276,9 +263,9 @@ enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena 
     if (!best_init(&k, q->limit, a))
         return fail(e, E_NO_MEMORY, "no memory for %u traces", q->limit);
     for (size_t i = 0; i < v->mem_n; i++)
-        search_memtable(v->mem[i], mem_count(s, i), tenant, q, &k);
+        search_memtable(v->mem[i], snap_mem_count(s, i), tenant, q, &k);
     size_t n;
-    struct part **parts = parts_for(v, tenant, q, &n);
+    struct part **parts = version_parts(v, tenant, q->start_min_ns, q->start_max_ns, &n);
     for (size_t i = 0; rc == E_OK && i < n && parts[i]->max_ns >= best_floor(&k); i++)
         rc = block_search(parts[i]->block, q, best_add, &k, e);
     free(parts);
@@ -366,7 +353,7 @@ enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns, ui
     struct seen_list l = {.min_ns = min_ns, .max_ns = max_ns};
     uint32_t number = catalog_find_tenant(s->store->catalog, tenant);
     for (size_t i = 0; i < v->mem_n; i++)
-        memtable_traces(v->mem[i], mem_count(s, i), number, &l);
+        memtable_traces(v->mem[i], snap_mem_count(s, i), number, &l);
     for (size_t i = 0; rc == E_OK && i < v->part_n; i++) {
         const struct part *p = v->parts[i];
         if (p->tenant == number && p->min_ns <= max_ns && p->max_ns >= min_ns)
@@ -491,7 +478,7 @@ static enum errc dep_collect(struct dep_query *dq)
             dep_add(dq, row->parent, row->child, row->calls);
     }
     for (size_t i = 0; rc == E_OK && i < v->mem_n; i++)
-        rc = dep_memtable(dq, v->mem[i], mem_count(dq->snap, i));
+        rc = dep_memtable(dq, v->mem[i], snap_mem_count(dq->snap, i));
     for (size_t i = 0; i < v->orphans->n; i++) {
         const struct orphan *o = &v->orphans->v[i];
         uint32_t parent;
@@ -528,7 +515,7 @@ enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
         return E_OK;
     dq.index = xcalloc(v->mem_n, sizeof(struct span_index *));
     for (size_t i = 0; i < v->mem_n; i++)
-        dq.index[i] = span_index_new(v->mem[i], mem_count(s, i));
+        dq.index[i] = span_index_new(v->mem[i], snap_mem_count(s, i));
     enum errc rc = dep_collect(&dq);
     for (size_t i = 0; i < v->mem_n; i++)
         span_index_unref(dq.index[i]);

@@ -61,6 +61,21 @@ struct version {
 struct version *version_copy(const struct version *v, size_t more);
 struct version *version_ref(struct version *v);
 void version_unref(struct version *v);
+/* Blocks of the tenant with starts in [min, max], the newest first; to be freed. */
+struct part **version_parts(const struct version *v, uint32_t tenant, uint64_t min_ns,
+                            uint64_t max_ns, size_t *n);
+
+struct snap {
+    _Atomic uint32_t refs;
+    struct store *store;
+    struct version *version;
+    uint32_t active_count; /* entries of the version's first memtable when the snapshot was made */
+};
+
+static inline uint32_t snap_mem_count(const struct snap *s, size_t i)
+{
+    return i == 0 ? s->active_count : memtable_count(s->version->mem[i]);
+}
 
 /* A ticket and its fate, while the writer works on it. */
 struct pending {

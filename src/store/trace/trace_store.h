@@ -115,6 +115,51 @@ MUST_CHECK enum errc snap_dependencies(struct snap *s, struct str tenant, uint64
                                        uint64_t to_ns, struct arena *a, struct dependency **out,
                                        size_t *n);
 
+/* --- discovery: which attributes are there, with which values --- */
+
+#define DISCOVER_TEXTS_MAX  65536u         /* distinct keys or values counted at a time */
+#define DISCOVER_BYTES_MAX  (16 * MIB)     /* of their text */
+#define DISCOVER_TEXT_MAX   KIB            /* a longer one is not listed */
+#define DISCOVER_LIMIT_MAX  20000u         /* of one answer */
+#define DISCOVER_BUDGET_NS  (2 * NS_PER_S) /* what an answer over the network may take */
+#define DISCOVER_MEMORY_MAX (256 * MIB)    /* for one batch or block on the way */
+
+struct discover_query {
+    struct str tenant, service;          /* service empty: all */
+    enum tag_place place;                /* TAG_ANY: every place */
+    struct str prefix;                   /* of the keys, or of the values as text */
+    uint64_t start_min_ns, start_max_ns; /* span start, inclusive */
+    uint32_t limit;
+    uint64_t budget_ns; /* 0: none; past it older blocks are left out */
+};
+
+/* A key in one place, or a value as text (value_text: what searches compare), whatever its place
+ * and type. It is counted once for each attribute of a span, an event or a link; one of a resource
+ * or a scope once for each of its spans. */
+struct discovered_text {
+    struct str text;
+    enum tag_place place; /* of a key */
+    uint32_t types;       /* bits 1 << enum attr_type */
+    uint64_t count;       /* at least, and … */
+    uint64_t missed;      /* … at most so many more; 0: exact */
+};
+
+struct discovered {
+    struct discovered_text *v; /* by count, most first, then by text */
+    size_t n;
+    uint64_t total;    /* distinct ones, also those past the limit */
+    uint64_t spans;    /* that were looked at: of the service, in the time */
+    uint64_t missed;   /* any text not among `total` occurred at most so often */
+    uint64_t longer;   /* attributes whose text is longer than DISCOVER_TEXT_MAX */
+    uint64_t after_ns; /* not complete for lack of time: spans that start later were looked at */
+    bool complete;     /* everything was looked at, nothing missed, nothing longer */
+};
+
+MUST_CHECK enum errc snap_keys(struct snap *s, const struct discover_query *q, struct arena *a,
+                               struct discovered *out, struct err *e);
+MUST_CHECK enum errc snap_values(struct snap *s, const struct discover_query *q, struct str key,
+                                 struct arena *a, struct discovered *out, struct err *e);
+
 struct store_stats {
     uint64_t memtable_spans, memtable_bytes, block_count, block_spans, block_bytes, log_bytes;
     uint64_t oldest_ns, newest_ns;
