@@ -67,7 +67,7 @@ static void make_input(struct input *in, uint32_t spans)
     spans_free(s);
 }
 
-static void print_cost(void *arg, enum block_cost_kind kind, struct str name, enum attr_type type,
+static void print_cost(void *arg, enum cost_kind kind, struct str name, enum attr_type type,
                        uint64_t bytes)
 {
     static const char *const kinds[] = {"field", "span", "event", "link", "index"};
@@ -240,7 +240,7 @@ int main(int argc, char **argv)
            (double)block_resident_bytes(b) / (double)sum.meta.trace_count);
     bench_trace(b);
     bench_searches(b, some_session(in.v[in.n / 2]));
-    if (verbose && block_cost(b, print_cost, &n, &e))
+    if (verbose && block_cost(b, print_cost, NULL, &n, &e))
         die(&e);
     block_unref(b);
     unlink(path);

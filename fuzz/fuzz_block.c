@@ -43,10 +43,15 @@ static void search(struct block *b, struct tag_filter tag, uint64_t duration_ns)
     ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
 }
 
-static void on_cost(void *arg, enum block_cost_kind kind, struct str name, enum attr_type type,
+static void on_cost(void *arg, enum cost_kind kind, struct str name, enum attr_type type,
                     uint64_t bytes)
 {
     *(uint64_t *)arg += bytes + name.n + (uint64_t)kind + (uint64_t)type;
+}
+
+static void on_share(void *arg, struct str service, struct str name, uint64_t spans, double bytes)
+{
+    *(uint64_t *)arg += service.n + name.n + spans + (bytes > 0);
 }
 
 /* All keys and their values; then of a part of the time and one service, row by row. */
@@ -75,7 +80,7 @@ static void read_all(struct os *os, struct block *b)
     discover(os, b, true, 0);
     discover(os, b, false, from_ns);
     discover(os, b, true, from_ns);
-    code = code ? code : block_cost(b, on_cost, &sum, NULL);
+    code = code ? code : block_cost(b, on_cost, on_share, &sum, NULL);
     code = code ? code : block_verify(b, NULL);
     ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
 }

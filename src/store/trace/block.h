@@ -9,6 +9,7 @@
 #include "base/zip.h"
 #include "model/query.h"
 #include "model/trace.h"
+#include "store/trace/trace_store.h"
 
 struct block;
 
@@ -122,11 +123,14 @@ MUST_CHECK enum errc block_span_service(struct block *b, const uint8_t trace_id[
 /* True when the block may hold the trace; one probe of the resident index, no I/O. */
 bool block_may_have(const struct block *b, const uint8_t trace_id[16]);
 
-/* What each column costs on disk: one call a row. The rows add up to the file. */
-enum block_cost_kind { COST_FIELD, COST_SPAN_ATTR, COST_EVENT_ATTR, COST_LINK_ATTR, COST_INDEX };
-typedef void block_cost_row(void *arg, enum block_cost_kind kind, struct str name,
-                            enum attr_type type, uint64_t bytes);
-MUST_CHECK enum errc block_cost(struct block *b, block_cost_row *each, void *arg, struct err *e);
+/* What the file's bytes are spent on: one call for each column, whose bytes add up to the file, and
+ * (op may be NULL) for each span shape, whose shares do as well; several have one operation. */
+typedef void block_cost_row(void *arg, enum cost_kind kind, struct str name, enum attr_type type,
+                            uint64_t bytes);
+typedef void block_cost_op(void *arg, struct str service, struct str name, uint64_t spans,
+                           double bytes);
+MUST_CHECK enum errc block_cost(struct block *b, block_cost_row *row, block_cost_op *op, void *arg,
+                                struct err *e);
 
 /* Reads every byte and checks every checksum, count and index. */
 MUST_CHECK enum errc block_verify(struct block *b, struct err *e);

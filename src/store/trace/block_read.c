@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading a block other than by search: one trace, all trace ids, the service of a span, a check of
- * everything, what each column costs. */
+ * everything. */
 #include "store/trace/block_read.h"
 
 #include <stdio.h>
@@ -349,54 +349,5 @@ enum errc block_verify(struct block *b, struct err *e)
     struct reader *r = reader_take(b, e);
     verify(r, &a);
     arena_fini(&a);
-    return reader_give(r);
-}
-
-/* --- cost --- */
-
-static const char *const fixed_names[] = {
-#define BLOCK_COLUMN_NAME(id, name) name,
-    BLOCK_COLUMNS(BLOCK_COLUMN_NAME)
-#undef BLOCK_COLUMN_NAME
-};
-
-static bool cost_groups(struct reader *r, const struct shared *s, uint64_t *bytes, uint64_t *dirs,
-                        uint64_t *filters)
-{
-    for (uint32_t i = 0; i < r->b->group_count; i++) {
-        struct rows g;
-        if (!rows_open(r, s, i, &g))
-            return false;
-        *dirs += g.g->dir_len;
-        *filters += g.g->filter_len;
-        for (uint32_t k = 0; k < g.col_count; k++) {
-            const struct rows_col *c = &g.cols[k];
-            uint64_t share = c->tail ? c->len * g.tail_len / max_u64(g.tail_raw, 1) : c->len;
-            bytes[c->no] += share;
-        }
-    }
-    return true;
-}
-
-enum errc block_cost(struct block *b, block_cost_row *each, void *arg, struct err *e)
-{
-    struct reader *r = reader_take(b, e);
-    const struct shared *s = shared_read(r);
-    uint64_t dirs = 0, filters = 0;
-    uint64_t *bytes = s ? reader_alloc(r, COL_ATTRS + (size_t)s->col_count, sizeof *bytes) : NULL;
-    if (!bytes || !cost_groups(r, s, bytes, &dirs, &filters))
-        return reader_give(r);
-    for (uint32_t i = 0; i < COL_FIXED; i++)
-        if (bytes[i])
-            each(arg, COST_FIELD, str_from_c(fixed_names[i]), ATTR_EMPTY, bytes[i]);
-    static const enum block_cost_kind kind[] = {COST_SPAN_ATTR, COST_EVENT_ATTR, COST_LINK_ATTR};
-    for (uint32_t i = 0; i < s->col_count; i++)
-        each(arg, kind[s->cols[i].scope], s->strings[s->cols[i].key], s->cols[i].type,
-             bytes[COL_ATTRS + i]);
-    each(arg, COST_INDEX, STR("trace index"), ATTR_EMPTY, b->meta.trace_count * 8);
-    each(arg, COST_INDEX, STR("value filters"), ATTR_EMPTY, filters);
-    each(arg, COST_INDEX, STR("directories"), ATTR_EMPTY,
-         dirs + b->tail_len - b->meta.trace_count * 8 + BLOCK_HEAD_BYTES + BLOCK_TRAILER_BYTES);
-    each(arg, COST_INDEX, STR("shapes and resources"), ATTR_EMPTY, b->shared_len);
     return reader_give(r);
 }

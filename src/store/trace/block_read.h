@@ -3,7 +3,8 @@
  *
  *   block_open.c    the open block: tail, references, pooled reader contexts, what row groups
  * share; block_rows.c    one row group: directory, columns on demand, rows as spans; block_read.c
- * traces, lists, verification, cost; block_search.c  searches.
+ * traces, lists, verification; block_search.c  searches; block_discover.c keys and values;
+ *   block_cost.c    what the bytes are spent on.
  *
  * A call borrows a `struct reader`: an arena for everything it decodes, a zstd context and a sticky
  * error. What the caller keeps is copied into its own arena. What was decoded stays with the reader

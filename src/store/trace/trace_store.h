@@ -160,6 +160,43 @@ MUST_CHECK enum errc snap_keys(struct snap *s, const struct discover_query *q, s
 MUST_CHECK enum errc snap_values(struct snap *s, const struct discover_query *q, struct str key,
                                  struct arena *a, struct discovered *out, struct err *e);
 
+/* --- cost: what the bytes of a tenant's blocks are spent on --- */
+
+#define COST_ROWS_MAX  65536u          /* operations, and columns; more go into one row together */
+#define COST_BYTES_MAX (16 * MIB)      /* of their names */
+#define COST_BUDGET_NS (10 * NS_PER_S) /* what an answer over the network may take */
+
+enum cost_kind { COST_FIELD, COST_SPAN_ATTR, COST_EVENT_ATTR, COST_LINK_ATTR, COST_INDEX };
+
+struct cost_column {
+    enum cost_kind kind;
+    struct str name;
+    uint32_t types; /* of an attribute: bits 1 << enum attr_type */
+    uint64_t bytes;
+};
+
+struct cost_operation {
+    struct str service, name; /* name: not of a service's row */
+    uint64_t spans, bytes;
+};
+
+/* Each list has the most expensive first, and its bytes add up to `bytes`. A value has an equal
+ * share of its column's bytes in its row group, for the operation of its span; what holds no values
+ * is shared equally by the spans. */
+struct cost {
+    uint64_t bytes, spans, blocks; /* that were looked at */
+    uint64_t waiting_spans;        /* in no block yet */
+    struct cost_column *columns;
+    struct cost_operation *services, *operations;
+    size_t column_n, service_n, operation_n;
+    uint64_t after_ns; /* not complete: blocks whose spans all start later were looked at */
+    bool complete;
+};
+
+/* budget_ns 0: no limit; past it older blocks are left out. */
+MUST_CHECK enum errc snap_cost(struct snap *s, struct str tenant, uint64_t budget_ns,
+                               struct arena *a, struct cost *out, struct err *e);
+
 struct store_stats {
     uint64_t memtable_spans, memtable_bytes, block_count, block_spans, block_bytes, log_bytes;
     uint64_t oldest_ns, newest_ns;

@@ -965,11 +965,25 @@ TEST(the_summary_counts_what_is_there)
     block_builder_free(bb);
 }
 
-static void sum_cost(void *arg, enum block_cost_kind kind, struct str name, enum attr_type type,
+struct cost_sum {
+    uint64_t columns, spans;
+    double shares;
+};
+
+static void sum_cost(void *arg, enum cost_kind kind, struct str name, enum attr_type type,
                      uint64_t bytes)
 {
+    struct cost_sum *sum = arg;
     CHECK(kind <= COST_INDEX && name.p && type < ATTR_TYPE_COUNT);
-    *(uint64_t *)arg += bytes;
+    sum->columns += bytes;
+}
+
+static void sum_shares(void *arg, struct str service, struct str name, uint64_t spans, double bytes)
+{
+    struct cost_sum *sum = arg;
+    CHECK(service.p && name.p && spans && bytes > 0);
+    sum->spans += spans;
+    sum->shares += bytes;
 }
 
 TEST(the_costs_add_up_to_the_file)
@@ -984,12 +998,14 @@ TEST(the_costs_add_up_to_the_file)
                       .time_spread = NS_PER_S};
     struct block_builder *bb = block_builder_new();
     struct made m = {0};
-    uint64_t sum = 0;
+    struct cost_sum sum = {0};
     make(&m, &w);
     build(&m, bb);
     block_builder_trim(bb);
-    CHECK_OK(block_cost(m.block, sum_cost, &sum, NULL));
-    CHECK(sum <= m.sum.meta.file_bytes && sum > m.sum.meta.file_bytes * 98 / 100);
+    CHECK_OK(block_cost(m.block, sum_cost, sum_shares, &sum, NULL));
+    CHECK_INT(sum.columns, m.sum.meta.file_bytes);
+    CHECK_INT(sum.shares + 0.5, m.sum.meta.file_bytes);
+    CHECK_INT(sum.spans, m.sum.meta.span_count);
     unmake(&m);
     block_builder_free(bb);
 }
