@@ -65,7 +65,7 @@ static void forget_the_rarer_half(struct discovery *d)
     uint32_t keep = 0;
     struct ranked *v = ranking(d);
     struct discover_count *counts = xcalloc(DISCOVER_TEXTS_MAX, sizeof *counts);
-    struct textmap kept = textmap_init(d->texts.seed, d->texts.texts.max_bytes);
+    struct textmap kept = textmap_init(d->texts.seed, DISCOVER_TEXTS_MAX, DISCOVER_BYTES_MAX);
     for (; keep < d->texts.n / 2; keep++) {
         if (textmap_add(&kept, v[keep].text->text, v[keep].text->tag) == TEXTMAP_NONE)
             break;
@@ -82,13 +82,11 @@ static void forget_the_rarer_half(struct discovery *d)
 static void count_text(struct discovery *d, struct str text, enum tag_place place, uint32_t types,
                        uint64_t count)
 {
-    uint32_t no = TEXTMAP_NONE, before = d->texts.n;
     if (text.n > DISCOVER_TEXT_MAX) {
         d->longer += count;
         return;
     }
-    if (before < DISCOVER_TEXTS_MAX)
-        no = textmap_add(&d->texts, text, place);
+    uint32_t before = d->texts.n, no = textmap_add(&d->texts, text, place);
     while (no == TEXTMAP_NONE && d->texts.n) {
         forget_the_rarer_half(d);
         before = d->texts.n;
@@ -296,7 +294,7 @@ void discovery_init(struct discovery *d, struct os *os, const struct discover_qu
     *d = (struct discovery){.q = q,
                             .os = os,
                             .deadline_ns = q->budget_ns ? os_mono_ns(os) + q->budget_ns : 0,
-                            .texts = textmap_init(seed, DISCOVER_BYTES_MAX),
+                            .texts = textmap_init(seed, DISCOVER_TEXTS_MAX, DISCOVER_BYTES_MAX),
                             .counts = xcalloc(DISCOVER_TEXTS_MAX, sizeof *d->counts),
                             .walk = arena_init(DISCOVER_MEMORY_MAX),
                             .value = arena_init(DISCOVER_MEMORY_MAX)};

@@ -7,9 +7,9 @@
 
 #define SLOTS_FIRST 256u
 
-struct textmap textmap_init(uint64_t seed, size_t max_bytes)
+struct textmap textmap_init(uint64_t seed, uint32_t max_texts, size_t max_bytes)
 {
-    return (struct textmap){.seed = seed, .texts = arena_init(max_bytes)};
+    return (struct textmap){.seed = seed, .max = max_texts, .texts = arena_init(max_bytes)};
 }
 
 void textmap_fini(struct textmap *m)
@@ -17,7 +17,7 @@ void textmap_fini(struct textmap *m)
     free(m->v);
     free(m->slot);
     arena_fini(&m->texts);
-    *m = textmap_init(m->seed, m->texts.max_bytes);
+    *m = textmap_init(m->seed, m->max, m->texts.max_bytes);
 }
 
 /* Room for one more, in a table at most half full. */
@@ -47,7 +47,7 @@ uint32_t textmap_add(struct textmap *m, struct str text, uint32_t tag)
         if (e->hash == hash && e->tag == tag && str_eq(e->text, text))
             return m->slot[at] - 1;
     }
-    struct str copy = arena_str(&m->texts, text);
+    struct str copy = m->n < m->max ? arena_str(&m->texts, text) : STR_NONE;
     if (!copy.p)
         return TEXTMAP_NONE;
     m->v[m->n] = (struct textmap_entry){copy, tag, hash};

@@ -431,3 +431,120 @@ TEST(discover_says_what_a_budget_left_out)
     arena_fini(&a);
     finish(&t);
 }
+
+/* --- costs --- */
+
+struct files {
+    struct os *os;
+    uint64_t bytes;
+};
+
+static void add_file(void *arg, const char *name)
+{
+    struct files *f = arg;
+    char path[300];
+    struct os_file *file;
+    uint64_t bytes;
+    snprintf(path, sizeof path, "/data/blocks/%s", name);
+    CHECK_OK(os_open(f->os, path, OS_READ, &file, NULL));
+    CHECK_OK(os_size(file, &bytes, NULL));
+    f->bytes += bytes;
+    os_close(file);
+}
+
+TEST(costs_are_the_bytes_of_the_files)
+{
+    struct sent t = {.keys = 12, .values = 40};
+    struct arena a = arena_init(64 * MIB);
+    struct cost c;
+    uint64_t bytes = 0, spans = 0, waiting = 0;
+    open_and_send(&t, 90, 12, 20);
+    struct files files = {.os = t.os};
+    CHECK_OK(os_list(t.os, "/data/blocks", add_file, &files, NULL));
+    struct snap *snap = store_snap(t.store);
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++) {
+        uint64_t columns = 0, services = 0, operations = 0, of_services = 0, of_operations = 0;
+        CHECK_OK(snap_cost(snap, tenant_name(tenant), 0, &a, &c, NULL));
+        for (size_t i = 0; i < c.column_n; i++)
+            columns += c.columns[i].bytes;
+        for (size_t i = 0; i < c.service_n; i++) {
+            services += c.services[i].bytes;
+            of_services += c.services[i].spans;
+        }
+        for (size_t i = 0; i < c.operation_n; i++) {
+            operations += c.operations[i].bytes;
+            of_operations += c.operations[i].spans;
+            CHECK(!i || c.operations[i - 1].bytes >= c.operations[i].bytes);
+        }
+        CHECK(c.complete && c.blocks > 2);
+        CHECK_INT(c.service_n, 3);
+        CHECK_INT(c.operation_n, 15);
+        CHECK_INT(columns, c.bytes);
+        CHECK_INT(services, c.bytes);
+        CHECK_INT(operations, c.bytes);
+        CHECK_INT(of_services, c.spans);
+        CHECK_INT(of_operations, c.spans);
+        CHECK_INT(c.spans + c.waiting_spans, t.spans[tenant].span_count);
+        bytes += c.bytes;
+        spans += c.spans;
+        waiting += c.waiting_spans;
+    }
+    CHECK_INT(bytes, files.bytes);
+    CHECK(spans && waiting);
+    CHECK_OK(snap_cost(snap, STR("default"), 1, &a, &c, NULL));
+    CHECK(!c.complete && c.blocks == 1 && c.after_ns);
+    snap_unref(snap);
+    arena_fini(&a);
+    finish(&t);
+}
+
+/* An operation pays for its own values. */
+TEST(costs_go_to_the_operation_that_has_the_values)
+{
+    struct sent t = {0};
+    struct arena a = arena_init(64 * MIB);
+    struct batch_builder bb;
+    struct store_ticket ticket = {.done = taken};
+    struct cost c;
+    char text[64];
+    open_and_send(&t, 0, 1, 1);
+    batch_builder_init(&bb);
+    bb_group_begin(&bb);
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    for (uint64_t i = 1; i <= 4000; i++) {
+        struct span_rec *s = bb_span(&bb);
+        bool dear = i % 4 == 0;
+        memcpy(s->trace_id, &i, 8);
+        memcpy(s->span_id, &i, 8);
+        bb_name(&bb, s, dear ? STR("dear") : STR("cheap"));
+        if (dear) {
+            struct event_rec *e = bb_event(&bb);
+            e->name = bb_string(&bb, STR("event"));
+            for (size_t k = 0; k < sizeof text; k++)
+                text[k] = (char)test_rand();
+            bb_attr_str(&bb, STR("k"), ATTR_STR, str_of(text, sizeof text));
+        }
+        CHECK(bb_span_end(&bb));
+    }
+    CHECK_OK(batch_seal(&bb, STR("default"), BASE_NS, &ticket.batch, NULL));
+    CHECK_OK(store_append(t.store, &ticket));
+    while (store_step(t.store))
+        ;
+    CHECK_OK(store_flush(t.store, NULL));
+    struct snap *snap = store_snap(t.store);
+    CHECK_OK(snap_cost(snap, STR("default"), 0, &a, &c, NULL));
+    CHECK_INT(c.operation_n, 2);
+    CHECK_STR(c.operations[0].name, STR("dear"));
+    CHECK_INT(c.operations[0].spans, 1000);
+    CHECK(c.operations[0].bytes > 1000 * 64);
+    CHECK(c.operations[1].bytes / 3000 <= c.operations[0].bytes / 1000 - 64);
+    CHECK_STR(c.columns[0].name, STR("k"));
+    CHECK_INT(c.columns[0].kind, COST_EVENT_ATTR);
+    CHECK(c.columns[0].bytes >= 1000 * 64);
+    snap_unref(snap);
+    batch_unref(ticket.batch);
+    batch_builder_fini(&bb);
+    arena_fini(&a);
+    finish(&t);
+}
