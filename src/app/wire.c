@@ -16,6 +16,7 @@
 #include "base/os/thread.h"
 #include "engine/ingest/ingest.h"
 #include "serve/api/admin.h"
+#include "serve/api/discover.h"
 #include "serve/api/export.h"
 #include "serve/api/jaeger.h"
 #include "serve/api/ui.h"
@@ -51,7 +52,7 @@ struct server {
     struct admin admin;
     char base_path[256];
     struct http_route *jaeger_routes, *page_routes;
-    size_t jaeger_route_count, page_route_count;
+    size_t own_route_count, jaeger_route_count, page_route_count;
     struct http_door doors[DOORS_MAX];
     char flags[DOORS_MAX][64];
     size_t door_count;
@@ -105,13 +106,15 @@ static size_t add_routes(struct server *s, size_t at, const struct http_route *r
     return at + count;
 }
 
-/* Export, then the API's rows with their catch-all for /api, then the page. */
+/* Our own routes, then Jaeger's rows with their catch-all for /api, then the page. */
 static void make_page_routes(struct server *s)
 {
     s->jaeger_route_count = jaeger_api_routes(&s->jaeger, &s->jaeger_routes);
-    s->page_route_count = export_route_count + s->jaeger_route_count + ui_route_count;
+    s->own_route_count = export_route_count + discover_route_count;
+    s->page_route_count = s->own_route_count + s->jaeger_route_count + ui_route_count;
     s->page_routes = xcalloc(s->page_route_count, sizeof *s->page_routes);
     size_t n = add_routes(s, 0, export_routes, export_route_count);
+    n = add_routes(s, n, discover_routes, discover_route_count);
     memcpy(s->page_routes + n, s->jaeger_routes, s->jaeger_route_count * sizeof *s->page_routes);
     (void)add_routes(s, n + s->jaeger_route_count, ui_routes, ui_route_count);
 }
@@ -119,7 +122,7 @@ static void make_page_routes(struct server *s)
 static void free_page_routes(struct server *s)
 {
     for (size_t i = 0; i < s->page_route_count; i++)
-        if (i < export_route_count || i >= export_route_count + s->jaeger_route_count)
+        if (i < s->own_route_count || i >= s->own_route_count + s->jaeger_route_count)
             free((char *)(uintptr_t)s->page_routes[i].path);
     free(s->page_routes);
     jaeger_api_routes_free(s->jaeger_routes, s->jaeger_route_count);

@@ -7,6 +7,7 @@
 #include "codec/json.h"
 #include "codec/otlp.h"
 #include "engine/ingest/ingest.h"
+#include "serve/api/discover.h"
 #include "serve/api/export.h"
 
 #include <stdio.h>
@@ -456,6 +457,191 @@ enum errc source_search(struct source *s, const struct trace_query *q, struct tr
     *out = NULL;
     *n = 0;
     return s->store ? search_store(s, q, out, n, e) : search_http(s, q, out, n, e);
+}
+
+/* --- discovery and cost --- */
+
+/* The objects of the array that r stands on, each `item_bytes` long and filled in by `field`. */
+static void *read_list(struct source *s, struct json_reader *r, size_t item_bytes,
+                       void (*field)(void *item, struct str key, struct json_reader *r), size_t *n)
+{
+    char *list = NULL;
+    *n = 0;
+    while (r->type != JSON_ERROR && json_next(r) == JSON_OBJECT) {
+        list = grown(&s->arena, list, *n, item_bytes);
+        if (!list || !each_field(r, field, list + (*n)++ * item_bytes))
+            break;
+    }
+    return list;
+}
+
+static uint32_t read_types(struct json_reader *r)
+{
+    uint32_t types = 0;
+    while (r->type != JSON_ERROR && json_next(r) == JSON_STRING)
+        for (unsigned i = 0; i < ATTR_TYPE_COUNT; i++)
+            types |= str_eq_c(r->text, discover_types[i]) ? 1u << i : 0;
+    return types;
+}
+
+static void discovered_text_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct discovered_text *t = arg;
+    if (str_eq(key, STR("key")) || str_eq(key, STR("value")))
+        t->text = r->text;
+    else if (str_eq(key, STR("place")))
+        (void)!discover_place_from(r->text, &t->place);
+    else if (str_eq(key, STR("types")))
+        t->types = read_types(r);
+    else if (str_eq(key, STR("count")))
+        t->count = u64_of(r->text);
+    else if (str_eq(key, STR("missed")))
+        t->missed = u64_of(r->text);
+    else
+        json_skip(r);
+}
+
+static void discovered_field(struct source *s, struct discovered *d, struct str key,
+                             struct json_reader *r)
+{
+    if (str_eq(key, STR("data")))
+        d->v = read_list(s, r, sizeof *d->v, discovered_text_field, &d->n);
+    else if (str_eq(key, STR("total")))
+        d->total = u64_of(r->text);
+    else if (str_eq(key, STR("spans")))
+        d->spans = u64_of(r->text);
+    else if (str_eq(key, STR("missed")))
+        d->missed = u64_of(r->text);
+    else if (str_eq(key, STR("longer")))
+        d->longer = u64_of(r->text);
+    else if (str_eq(key, STR("complete")))
+        d->complete = r->type == JSON_TRUE;
+    else if (str_eq(key, STR("coveredAfter")))
+        d->after_ns = u64_of(r->text) * NS_PER_US;
+    else
+        json_skip(r);
+}
+
+static struct buf discover_path(const struct discover_query *q, const char *key)
+{
+    char number[NUM_TEXT_MAX];
+    struct buf path = path_of("/api/attributes");
+    if (key) {
+        buf_add_char(&path, '/');
+        client_add_encoded(&path, str_from_c(key));
+        buf_add_c(&path, "/values");
+    }
+    if (q->service.n)
+        path_add(&path, "service", q->service);
+    if (q->prefix.n)
+        path_add(&path, "prefix", q->prefix);
+    path_add(&path, "place", str_from_c(discover_places[q->place]));
+    path_add(&path, "start", str_of(number, num_put_u64(number, q->start_min_ns / NS_PER_US)));
+    path_add(&path, "end", str_of(number, num_put_u64(number, q->start_max_ns / NS_PER_US)));
+    path_add(&path, "limit", str_of(number, num_put_u64(number, q->limit)));
+    return path;
+}
+
+enum errc source_discover(struct source *s, struct discover_query *q, const char *key,
+                          struct discovered *out, struct err *e)
+{
+    struct str body;
+    struct json_reader r;
+    *out = (struct discovered){0};
+    q->tenant = s->tenant;
+    if (s->store)
+        return key ? snap_values(s->snap, q, str_from_c(key), &s->arena, out, e)
+                   : snap_keys(s->snap, q, &s->arena, out, e);
+    struct buf path = discover_path(q, key);
+    enum errc code = ask_path(s, &path, &body, e);
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (json_next(&r) != JSON_OBJECT)
+        return not_understood(&r, e);
+    while (json_next(&r) == JSON_KEY) {
+        struct str field = r.text;
+        json_next(&r);
+        discovered_field(s, out, field, &r);
+    }
+    return r.type == JSON_OBJECT_END ? E_OK : not_understood(&r, e);
+}
+
+static void cost_operation_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct cost_operation *o = arg;
+    if (str_eq(key, STR("service")))
+        o->service = r->text;
+    else if (str_eq(key, STR("operation")))
+        o->name = r->text;
+    else if (str_eq(key, STR("spans")))
+        o->spans = u64_of(r->text);
+    else if (str_eq(key, STR("bytes")))
+        o->bytes = u64_of(r->text);
+    else
+        json_skip(r);
+}
+
+static void cost_column_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct cost_column *c = arg;
+    if (str_eq(key, STR("name")))
+        c->name = r->text;
+    else if (str_eq(key, STR("kind")))
+        (void)!cost_kind_from(r->text, &c->kind);
+    else if (str_eq(key, STR("types")))
+        c->types = read_types(r);
+    else if (str_eq(key, STR("bytes")))
+        c->bytes = u64_of(r->text);
+    else
+        json_skip(r);
+}
+
+static void cost_field(struct source *s, struct cost *c, struct str key, struct json_reader *r)
+{
+    if (str_eq(key, STR("services")))
+        c->services = read_list(s, r, sizeof *c->services, cost_operation_field, &c->service_n);
+    else if (str_eq(key, STR("operations")))
+        c->operations = read_list(s, r, sizeof *c->operations, cost_operation_field,
+                                  &c->operation_n);
+    else if (str_eq(key, STR("columns")))
+        c->columns = read_list(s, r, sizeof *c->columns, cost_column_field, &c->column_n);
+    else if (str_eq(key, STR("bytes")))
+        c->bytes = u64_of(r->text);
+    else if (str_eq(key, STR("spans")))
+        c->spans = u64_of(r->text);
+    else if (str_eq(key, STR("blocks")))
+        c->blocks = u64_of(r->text);
+    else if (str_eq(key, STR("waitingSpans")))
+        c->waiting_spans = u64_of(r->text);
+    else if (str_eq(key, STR("complete")))
+        c->complete = r->type == JSON_TRUE;
+    else if (str_eq(key, STR("coveredAfter")))
+        c->after_ns = u64_of(r->text) * NS_PER_US;
+    else
+        json_skip(r);
+}
+
+enum errc source_cost(struct source *s, struct cost *out, struct err *e)
+{
+    struct str body;
+    struct json_reader r;
+    *out = (struct cost){0};
+    if (s->store)
+        return snap_cost(s->snap, s->tenant, 0, &s->arena, out, e);
+    struct buf path = path_of("/api/cost");
+    enum errc code = ask_path(s, &path, &body, e);
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_key(&r, STR("data")) || json_next(&r) != JSON_OBJECT)
+        return not_understood(&r, e);
+    while (json_next(&r) == JSON_KEY) {
+        struct str field = r.text;
+        json_next(&r);
+        cost_field(s, out, field, &r);
+    }
+    return r.type == JSON_OBJECT_END ? E_OK : not_understood(&r, e);
 }
 
 /* --- one trace --- */

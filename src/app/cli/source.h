@@ -42,6 +42,10 @@ MUST_CHECK enum errc source_search(struct source *s, const struct trace_query *q
                                    struct trace_summary **out, size_t *n, struct err *e);
 MUST_CHECK enum errc source_trace(struct source *s, const uint8_t id[16], bool raw,
                                   struct trace **out, struct err *e);
+/* Attribute keys; with a key, its values. The tenant is the source's, a directory has no budget. */
+MUST_CHECK enum errc source_discover(struct source *s, struct discover_query *q, const char *key,
+                                     struct discovered *out, struct err *e);
+MUST_CHECK enum errc source_cost(struct source *s, struct cost *out, struct err *e);
 /* Each trace with a matching span as a line of OTLP/JSON with its '\n', oldest first. */
 MUST_CHECK enum errc source_export(struct source *s, const struct trace_query *q, client_sink *line,
                                    void *arg, struct err *e);

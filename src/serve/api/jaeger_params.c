@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "codec/jaeger_json.h"
 #include "codec/json.h"
+#include "serve/api/discover.h"
 
 struct params {
     struct http_req *r;
@@ -341,19 +342,25 @@ static bool v1_raw(struct params *p, bool *raw)
 }
 
 /* Zero and less ask for the default. */
-static bool get_limit(struct params *p, const char *fn, struct str s, uint32_t *limit)
+static bool get_limit_of(struct params *p, const char *fn, struct str s, const char *what,
+                         uint32_t most, uint32_t *limit)
 {
     int64_t v = 0;
-    *limit = JAEGER_LIMIT_DEFAULT;
     if (s.n && !get_int(p, fn, s, INT32_MIN, INT32_MAX, &v))
         return false;
-    if (v > QUERY_LIMIT_MAX) {
-        p->why = arena_printf(p->a, "at most %u traces can be asked for", QUERY_LIMIT_MAX);
+    if (v > most) {
+        p->why = arena_printf(p->a, "at most %u %s can be asked for", most, what);
         return false;
     }
     if (v > 0)
         *limit = (uint32_t)v;
     return true;
+}
+
+static bool get_limit(struct params *p, const char *fn, struct str s, uint32_t *limit)
+{
+    *limit = JAEGER_LIMIT_DEFAULT;
+    return get_limit_of(p, fn, s, "traces", QUERY_LIMIT_MAX, limit);
 }
 
 /* A maximum below zero would mean "none" to the store; Jaeger finds nothing with it. */
@@ -442,6 +449,35 @@ bool jaeger_params_dependencies(struct http_req *r, uint64_t now_ns,
         out->from_ns = out->to_ns - min_u64(out->to_ns, back);
     out->service = jaeger_param(r, STR("service"));
     return settle(&p, ok, why);
+}
+
+/* --- our own --- */
+
+static bool discover(struct params *p, uint64_t now_ns, struct discover_query *q)
+{
+    uint64_t back_ns;
+    q->service = jaeger_param(p->r, STR("service"));
+    q->prefix = jaeger_param(p->r, STR("prefix"));
+    q->limit = DISCOVER_LIMIT_DEFAULT;
+    q->budget_ns = DISCOVER_BUDGET_NS;
+    p->why = STR("parameter 'place' is one of any, span, resource, scope, event, link");
+    if (!discover_place_from(jaeger_param(p->r, STR("place")), &q->place))
+        return false;
+    if (!v1_time(p, "lookback", NS_PER_MS, JAEGER_SEARCH_BACK_NS, &back_ns) ||
+        !v1_time(p, "end", NS_PER_US, now_ns, &q->start_max_ns))
+        return false;
+    uint64_t from_ns = q->start_max_ns - min_u64(q->start_max_ns, back_ns);
+    return v1_time(p, "start", NS_PER_US, from_ns, &q->start_min_ns) &&
+           get_limit_of(p, "ParseInt", jaeger_param(p->r, STR("limit")), "keys or values",
+                        DISCOVER_LIMIT_MAX, &q->limit);
+}
+
+bool jaeger_params_discover(struct http_req *r, uint64_t now_ns, struct discover_query *out,
+                            struct str *why)
+{
+    struct params p = {.r = r, .a = &r->arena};
+    *out = (struct discover_query){0};
+    return settle(&p, discover(&p, now_ns, out), why);
 }
 
 /* --- v3 --- */

@@ -7,6 +7,7 @@
 
 #include "model/query.h"
 #include "serve/http.h"
+#include "store/trace/trace_store.h"
 
 #define JAEGER_LIMIT_DEFAULT        100u
 #define JAEGER_SEARCH_BACK_NS       (48 * 3600 * NS_PER_S)
@@ -35,6 +36,11 @@ MUST_CHECK bool jaeger_params_get(struct http_req *r, struct str id, struct jaeg
                                   struct str *why);
 MUST_CHECK bool jaeger_params_dependencies(struct http_req *r, uint64_t now_ns,
                                            struct jaeger_dependencies *out, struct str *why);
+
+/* All but the tenant; also of our own routes (serve/api/discover.h). Without `start` the last
+ * `lookback` milliseconds. */
+MUST_CHECK bool jaeger_params_discover(struct http_req *r, uint64_t now_ns,
+                                       struct discover_query *out, struct str *why);
 
 MUST_CHECK bool jaeger_params_v3_search(struct http_req *r, struct jaeger_search *out,
                                         struct str *why);
