@@ -307,12 +307,12 @@ TEST(discover_agrees_with_a_plain_walk_over_many_row_groups)
 
 /* --- bounds --- */
 
-/* One span a value; every `often`th carries the same one. */
-static void send_unique(struct sent *t, uint32_t first, uint32_t n, uint32_t often)
+/* One span a value, `digits` long at least; every `often`th carries the same one. */
+static void send_unique(struct sent *t, uint32_t first, uint32_t n, uint32_t often, int digits)
 {
     struct batch_builder bb;
     struct store_ticket ticket = {.done = taken};
-    char buf[32];
+    char buf[DISCOVER_TEXT_MAX + 1];
     batch_builder_init(&bb);
     bb_group_begin(&bb);
     bb_group_scope(&bb);
@@ -323,7 +323,9 @@ static void send_unique(struct sent *t, uint32_t first, uint32_t n, uint32_t oft
         memcpy(s->trace_id, &id, 8);
         memcpy(s->span_id, &id, 8);
         s->start_ns = BASE_NS + i;
-        bb_attr_str(&bb, STR("k"), ATTR_STR, i % often ? numbered(buf, "v", i) : STR("often"));
+        bb_attr_str(&bb, STR("k"), ATTR_STR,
+                    i % often ? str_of(buf, (size_t)sprintf(buf, "%0*u", digits, i))
+                              : STR("often"));
         CHECK(bb_span_end(&bb));
     }
     CHECK_OK(batch_seal(&bb, STR("default"), BASE_NS, &ticket.batch, NULL));
@@ -344,7 +346,7 @@ TEST(discover_forgets_the_rare_and_says_how_much)
     const uint32_t n = 4 * DISCOVER_TEXTS_MAX, often = 50;
     open_and_send(&t, 0, 1, 1);
     for (uint32_t i = 0; i < 8; i++) {
-        send_unique(&t, i * (n / 8), n / 8, often);
+        send_unique(&t, i * (n / 8), n / 8, often, 1);
         if (i % 3 == 2)
             CHECK_OK(store_flush(t.store, NULL));
     }
@@ -361,6 +363,36 @@ TEST(discover_forgets_the_rare_and_says_how_much)
     snap_unref(snap);
     arena_fini(&a);
     finish(&t);
+}
+
+/* As many as can be held are still exact; when their bytes are too many, fewer are held. */
+TEST(discover_holds_as_much_as_it_says)
+{
+    static const struct {
+        uint32_t n;
+        int digits;
+        bool fits;
+    } rows[] = {{DISCOVER_TEXTS_MAX, 1, true}, {20000, 700, true}, {20000, 1000, false}};
+    for (size_t k = 0; k < ARRAY_LEN(rows); k++) {
+        struct sent t = {0};
+        struct arena a = arena_init(64 * MIB);
+        struct discover_query q = {
+            .tenant = STR("default"), .start_max_ns = UINT64_MAX, .limit = DISCOVER_LIMIT_MAX};
+        struct discovered got;
+        open_and_send(&t, 0, 1, 1);
+        send_unique(&t, 0, rows[k].n, rows[k].n, rows[k].digits);
+        CHECK_OK(store_flush(t.store, NULL));
+        send_unique(&t, 0, rows[k].n, rows[k].n, rows[k].digits);
+        struct snap *snap = store_snap(t.store);
+        CHECK_OK(snap_values(snap, &q, STR("k"), &a, &got, NULL));
+        CHECK_INT(got.complete, rows[k].fits);
+        CHECK(rows[k].fits ? got.total == rows[k].n : got.total < rows[k].n && got.missed);
+        for (size_t i = 0; i < got.n; i++)
+            CHECK(got.v[i].count <= 2 && got.v[i].count + got.v[i].missed >= 2);
+        snap_unref(snap);
+        arena_fini(&a);
+        finish(&t);
+    }
 }
 
 TEST(discover_does_not_list_what_is_too_long)
@@ -414,7 +446,7 @@ TEST(discover_says_what_a_budget_left_out)
     struct discovered got, all;
     open_and_send(&t, 0, 1, 1);
     for (uint32_t i = 0; i < 4; i++) {
-        send_unique(&t, i * 20000, 20000, 7);
+        send_unique(&t, i * 20000, 20000, 7, 1);
         CHECK_OK(store_flush(t.store, NULL));
     }
     struct snap *snap = store_snap(t.store);
@@ -547,4 +579,77 @@ TEST(costs_go_to_the_operation_that_has_the_values)
     batch_builder_fini(&bb);
     arena_fini(&a);
     finish(&t);
+}
+
+/* What a block of n spans costs that have so many names; with: each has a value under "k". */
+static struct cost cost_of_spans(uint32_t n, uint32_t names, bool with, struct arena *a)
+{
+    struct sent t = {0};
+    struct batch_builder bb;
+    struct store_ticket ticket = {.done = taken};
+    struct cost c;
+    char buf[32];
+    open_and_send(&t, 0, 1, 1);
+    batch_builder_init(&bb);
+    bb_group_begin(&bb);
+    bb_attr_str(&bb, STR("service.name"), ATTR_STR, STR("svc"));
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    for (uint64_t i = 1; i <= n; i++) {
+        struct span_rec *s = bb_span(&bb);
+        uint64_t random = i * UINT64_C(0x9e3779b97f4a7c15);
+        memcpy(s->trace_id, &i, 8);
+        memcpy(s->span_id, &random, 8);
+        s->start_ns = BASE_NS + i * 1000;
+        bb_name(&bb, s, numbered(buf, "op", (uint32_t)i % names));
+        bb_attr_str(&bb, STR("route"), ATTR_STR, numbered(buf, "/", (uint32_t)i % 50));
+        if (with)
+            bb_attr_str(&bb, STR("k"), ATTR_STR, numbered(buf, "v", (uint32_t)(random >> 40)));
+        CHECK(bb_span_end(&bb));
+    }
+    CHECK_OK(batch_seal(&bb, STR("default"), BASE_NS, &ticket.batch, NULL));
+    CHECK_OK(store_append(t.store, &ticket));
+    while (store_step(t.store))
+        ;
+    CHECK_OK(store_flush(t.store, NULL));
+    struct snap *snap = store_snap(t.store);
+    CHECK_OK(snap_cost(snap, STR("default"), 0, a, &c, NULL));
+    CHECK_INT(c.spans, n);
+    snap_unref(snap);
+    batch_unref(ticket.batch);
+    batch_builder_fini(&bb);
+    finish(&t);
+    return c;
+}
+
+TEST(costs_are_what_dropping_a_key_saves)
+{
+    struct arena a = arena_init(64 * MIB);
+    struct cost with = cost_of_spans(20000, 7, true, &a);
+    struct cost without = cost_of_spans(20000, 7, false, &a);
+    uint64_t saves = 0;
+    for (size_t i = 0; i < with.column_n; i++)
+        if (str_eq_c(with.columns[i].name, "k"))
+            saves = with.columns[i].bytes;
+    uint64_t saved = with.bytes - without.bytes;
+    CHECK(saves > 20000);
+    CHECK(saved >= saves && saved < saves + 20000 * 2); /* 10 bits a value in the filter */
+    arena_fini(&a);
+}
+
+TEST(costs_of_too_many_operations_are_one_row)
+{
+    struct arena a = arena_init(64 * MIB);
+    struct cost c = cost_of_spans(COST_ROWS_MAX + 1000, COST_ROWS_MAX + 1000, false, &a);
+    uint64_t bytes = 0, spans = 0;
+    CHECK_INT(c.operation_n, COST_ROWS_MAX);
+    for (size_t i = 0; i < c.operation_n; i++) {
+        bytes += c.operations[i].bytes;
+        spans += c.operations[i].spans;
+    }
+    CHECK_INT(bytes, c.bytes);
+    CHECK_INT(spans, c.spans);
+    CHECK_STR(c.operations[0].name, STR("other-operations"));
+    CHECK_INT(c.operations[0].spans, 1001); /* one row of the table is this one */
+    arena_fini(&a);
 }
