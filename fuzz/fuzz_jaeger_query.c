@@ -28,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct jaeger_search s;
     struct jaeger_get g;
     struct jaeger_dependencies d;
+    struct discover_query q;
     bool ok = false;
     size_t id = str_find(text, '?');
     switch (data[0] & 7) {
@@ -50,6 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     case 4:
         r.query = str_skip(text, id + 1);
         ok = jaeger_params_v3_get(&r, str_take(text, id), &g, &why);
+        break;
+    case 5:
+        ok = jaeger_params_discover(&r, UINT64_C(1700000000) * NS_PER_S, &q, &why);
+        ensure(!ok || (q.limit && q.limit <= DISCOVER_LIMIT_MAX && q.place <= TAG_LINK));
         break;
     default:
         ok = jaeger_params_dependencies(&r, UINT64_C(1700000000) * NS_PER_S, &d, &why);

@@ -124,7 +124,7 @@ static void count_keys(struct finder *f, const struct rows *g, enum block_table 
 
 /* --- values --- */
 
-/* How many of the column's values are of picked rows, and which: NULL stands for all. */
+/* How many of the values of a column are of picked rows, and which. */
 static bool take_values(struct finder *f, const struct rows *g, uint32_t col,
                         const struct picked *p, const bool **out, uint64_t *count)
 {
@@ -248,8 +248,9 @@ static bool look_at_group(struct finder *f, uint32_t no)
 /* --- the block --- */
 
 /* What is said of all row groups, before the first is read. */
-static bool plan(struct finder *f)
+static bool plan(struct finder *f, uint32_t group)
 {
+    (void)group;
     struct arena *a = &f->d->walk;
     const struct shared *s = f->s;
     struct str service = f->d->q->service;
@@ -284,8 +285,9 @@ static void tell_attrs(struct finder *f, const struct kvs *kvs, enum tag_place p
 }
 
 /* Resources and scopes, and the keys that were added up. */
-static void tell_block(struct finder *f)
+static bool tell_block(struct finder *f, uint32_t group)
 {
+    (void)group;
     const struct shared *s = f->s;
     bool origins = discover_in(f->d->q, TAG_RESOURCE) || discover_in(f->d->q, TAG_SCOPE);
     for (uint32_t i = 0; !f->d->values && i < s->col_count; i++)
@@ -296,25 +298,21 @@ static void tell_block(struct finder *f)
         if (!f->origin_spans[i])
             continue;
         if (!shared_origin(f->r, s, i, &f->r->a, &o))
-            return;
+            return false;
         tell_attrs(f, &o.resource->attrs, TAG_RESOURCE, f->origin_spans[i]);
         tell_attrs(f, &o.scope->attrs, TAG_SCOPE, f->origin_spans[i]);
     }
+    return true;
 }
 
-enum step { STEP_PLAN, STEP_GROUP, STEP_TELL };
-
-static enum errc step(struct finder *f, struct block *b, enum step step, uint32_t group,
-                      struct err *e)
+/* Each step borrows a reader of its own. */
+static enum errc step(struct finder *f, struct block *b, bool (*fn)(struct finder *, uint32_t),
+                      uint32_t group, struct err *e)
 {
     f->r = reader_take(b, e);
     f->s = shared_read(f->r);
-    if (f->s && step == STEP_PLAN)
-        plan(f);
-    else if (f->s && step == STEP_GROUP)
-        look_at_group(f, group);
-    else if (f->s)
-        tell_block(f);
+    if (f->s)
+        fn(f, group);
     return reader_give(f->r);
 }
 
@@ -322,7 +320,7 @@ enum errc block_discover(struct block *b, struct discovery *d, struct err *e)
 {
     struct finder f = {.d = d};
     const struct discover_query *q = d->q;
-    enum errc rc = step(&f, b, STEP_PLAN, 0, e);
+    enum errc rc = step(&f, b, plan, 0, e);
     if (rc || d->failed)
         return rc;
     uint32_t *order = block_newest_groups(b);
@@ -332,8 +330,8 @@ enum errc block_discover(struct block *b, struct discovery *d, struct err *e)
             continue;
         if (discover_late(d, g->max_ns))
             break;
-        rc = step(&f, b, STEP_GROUP, order[i], e);
+        rc = step(&f, b, look_at_group, order[i], e);
     }
     free(order);
-    return rc ? rc : step(&f, b, STEP_TELL, 0, e);
+    return rc ? rc : step(&f, b, tell_block, 0, e);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Query strings in, typed parameters or Jaeger's own sentence out. */
 #include "base/num.h"
+#include "serve/api/discover.h"
 #include "serve/api/jaeger_params.h"
 #include "tests/harness.h"
 
@@ -303,6 +304,41 @@ TEST(dependency_windows)
             CHECK_INT(q.from_ns, rows[i].from_ns);
             CHECK_INT(q.to_ns, rows[i].to_ns);
         }
+        arena_fini(&r.arena);
+    }
+}
+
+TEST(discover_questions)
+{
+    static const struct {
+        const char *query, *want, *why;
+    } rows[] = {
+        {"", "/ any " WINDOW " x100", NULL},
+        {"service=a%20b&prefix=http.&place=event&limit=7&start=1000000&end=2000000",
+         "a b/http. event 1000000000..2000000000 x7", NULL},
+        {"end=2000000&lookback=500", "/ any 1500000000..2000000000 x100", NULL},
+        {"end=2000000&lookback=5000", "/ any 0..2000000000 x100", NULL},
+        {"start=1&lookback=500", "/ any 1000..1700000000000000000 x100", NULL},
+        {"limit=0", "/ any " WINDOW " x100", NULL},
+        {"limit=20000", "/ any " WINDOW " x20000", NULL},
+        {"limit=20001", NULL, "at most 20000 keys or values can be asked for"},
+        {"place=Span", NULL, "parameter 'place' is one of any, span, resource, scope, event, link"},
+        {"lookback=1h", NULL,
+         "unable to parse param 'lookback': strconv.ParseInt: parsing \"1h\": invalid syntax"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct http_req r = request(rows[i].query);
+        struct discover_query q;
+        struct str why = STR("");
+        bool ok = jaeger_params_discover(&r, NOW_NS, &q, &why);
+        struct str got = why;
+        if (ok)
+            got = arena_printf(&r.arena, "%.*s/%.*s %s %llu..%llu x%u", STR_ARG(q.service),
+                               STR_ARG(q.prefix), discover_places[q.place],
+                               (unsigned long long)q.start_min_ns,
+                               (unsigned long long)q.start_max_ns, q.limit);
+        CHECK(ok == (rows[i].want != NULL));
+        CHECK_STR(got, str_from_c(ok ? rows[i].want : rows[i].why));
         arena_fini(&r.arena);
     }
 }
