@@ -246,6 +246,13 @@ static void see(uint64_t *seen_ns, uint64_t *saved_ns, uint64_t ns, bool saved)
         *saved_ns = max_u64(*saved_ns, ns);
 }
 
+static void service_see(struct catalog *c, uint32_t number, uint64_t ns, bool saved)
+{
+    struct service *s = &c->services[number];
+    c->tenants[s->tenant].services += !s->seen_ns && ns;
+    see(&s->seen_ns, &s->saved_ns, ns, saved);
+}
+
 static uint32_t service_get(struct catalog *c, uint32_t tenant, struct str name, uint64_t seen_ns,
                             bool saved)
 {
@@ -264,9 +271,7 @@ static uint32_t service_get(struct catalog *c, uint32_t tenant, struct str name,
     } else if (number == CATALOG_NONE) {
         number = service_add(c, tenant, name);
     }
-    struct service *s = &c->services[number];
-    t->services += !s->seen_ns && seen_ns;
-    see(&s->seen_ns, &s->saved_ns, seen_ns, saved);
+    service_see(c, number, seen_ns, saved);
     return number;
 }
 
@@ -347,6 +352,7 @@ void catalog_operation(struct catalog *c, uint32_t service, struct str name, enu
                        uint64_t seen_ns, bool saved)
 {
     pthread_mutex_lock(&c->lock);
+    service_see(c, service, seen_ns, saved); /* a manifest may say less of the service */
     op_get(c, service, name, kind, seen_ns, saved);
     pthread_mutex_unlock(&c->lock);
 }

@@ -451,6 +451,52 @@ TEST(store_searches_for_parents_within_a_budget)
     os_sim_free(os);
 }
 
+static void append_op(struct store *s, struct str name, uint64_t start_ns, uint64_t end_ns)
+{
+    struct batch_builder bb;
+    struct store_ticket t = {.done = ignore_done};
+    batch_builder_init(&bb);
+    bb_group_begin(&bb);
+    bb_attr_str(&bb, STR("service.name"), ATTR_STR, STR("svc"));
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    struct span_rec *rec = bb_span(&bb);
+    rec->trace_id[0] = rec->span_id[0] = 1;
+    rec->start_ns = start_ns;
+    rec->end_ns = end_ns;
+    bb_name(&bb, rec, name);
+    CHECK(bb_span_end(&bb));
+    CHECK_OK(batch_seal(&bb, STR("default"), start_ns, &t.batch, NULL));
+    CHECK_OK(store_append(s, &t));
+    (void)store_step(s);
+    batch_unref(t.batch);
+    batch_builder_fini(&bb);
+}
+
+/* After a restart too a service was last seen with its newest operation, not with its first. */
+TEST(store_lists_a_service_as_long_as_its_operations)
+{
+    struct os *os = os_sim_new(11);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    struct arena a = arena_init(MIB);
+    struct str *services;
+    size_t n;
+    uint64_t now_ns = os_now_ns(os);
+    append_op(s, STR("a"), now_ns - 7200 * NS_PER_S, now_ns);
+    append_op(s, STR("b"), now_ns, now_ns);
+    store_close(s);
+    c.retention_ns = 3600 * NS_PER_S;
+    CHECK_OK(store_open(&s, &c, NULL));
+    struct snap *snap = store_snap(s);
+    CHECK_OK(snap_services(snap, STR("default"), &a, &services, &n));
+    CHECK_INT(n, 1);
+    snap_unref(snap);
+    store_close(s);
+    arena_fini(&a);
+    os_sim_free(os);
+}
+
 /* Names of a megabyte are stored with their spans; the catalogue, which stays in memory and in the
  * manifest, does not take them. */
 TEST(store_lists_no_endless_names)
