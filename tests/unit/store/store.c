@@ -451,6 +451,30 @@ TEST(store_searches_for_parents_within_a_budget)
     os_sim_free(os);
 }
 
+/* A block that cannot be asked for a parent does not stop the building of others. */
+TEST(store_builds_beside_a_damaged_block)
+{
+    struct os *os = os_sim_new(12);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    struct world *w = world_new(12, os_now_ns(os));
+    const char *path = "/data/blocks/0000000000000001.default.blk";
+    int64_t failed = stat_get(STAT_BLOCKS_FAILED);
+    append_lost(s, w, 1, false);
+    store_close(s); /* what it has in memory of newer spans is forgotten */
+    CHECK_OK(store_open(&s, &c, NULL));
+    unsigned blocks = 1;
+    for (uint64_t bit = 0; sim_flip_bit(os, path, bit); bit += 256, blocks++) {
+        append_lost(s, w, 1, false);
+        CHECK(sim_flip_bit(os, path, bit));
+    }
+    CHECK_INT(stat_get(STAT_BLOCKS_FAILED), failed);
+    CHECK_INT(block_count(s), blocks);
+    store_close(s);
+    world_free(w);
+    os_sim_free(os);
+}
+
 static void append_op(struct store *s, struct str name, uint64_t start_ns, uint64_t end_ns)
 {
     struct batch_builder bb;
