@@ -128,7 +128,7 @@ static enum errc build_block(struct store *s, struct build *b, struct built_bloc
     part->bytes = meta->file_bytes;
     part->min_ns = meta->min_ns;
     part->max_ns = meta->max_ns;
-    part->end_ns = min_u64(meta->max_end_ns, b->received_ns);
+    part->end_ns = min_u64(block_newest_ns(meta), b->received_ns);
     return E_OK;
 }
 

@@ -412,7 +412,7 @@ static void adopt(struct strays *x, const char *path, uint64_t id, struct str te
     item.block.bytes = meta->file_bytes;
     item.block.min_ns = meta->min_ns;
     item.block.max_ns = meta->max_ns;
-    item.block.end_ns = min_u64(meta->max_end_ns, os_now_ns(s->os));
+    item.block.end_ns = min_u64(block_newest_ns(meta), os_now_ns(s->os));
     struct part p = {.tenant = a.tenant, .block = block};
     struct {
         struct store *s;

@@ -43,6 +43,14 @@ struct part {
     char *path;
 };
 
+/* When the block's newest span ended; one that says it ended before it began is as old as its
+ * start.
+ */
+static inline uint64_t block_newest_ns(const struct block_meta *m)
+{
+    return max_u64(m->max_ns, m->max_end_ns);
+}
+
 struct part *part_ref(struct part *p);
 void part_unref(struct part *p);
 

@@ -497,6 +497,26 @@ static void append_op(struct store *s, struct str name, uint64_t start_ns, uint6
     batch_builder_fini(&bb);
 }
 
+/* A span that says it ended before it began is as old as its start. */
+TEST(store_keeps_spans_that_end_before_they_begin)
+{
+    struct os *os = os_sim_new(13);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    c.retention_ns = 3600 * NS_PER_S;
+    store_reconfigure(s, &c);
+    append_op(s, STR("a"), os_now_ns(os), 0);
+    CHECK_OK(store_flush(s, NULL));
+    sim_advance(os, 60 * NS_PER_S);
+    (void)store_step(s);
+    CHECK_INT(block_count(s), 1);
+    sim_advance(os, 3600 * NS_PER_S);
+    (void)store_step(s);
+    CHECK_INT(block_count(s), 0);
+    store_close(s);
+    os_sim_free(os);
+}
+
 /* After a restart too a service was last seen with its newest operation, not with its first. */
 TEST(store_lists_a_service_as_long_as_its_operations)
 {
