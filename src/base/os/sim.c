@@ -77,6 +77,8 @@ struct sim {
     uint64_t fail_at, disk_bytes; /* fail_at 0: never */
     enum errc fail_code;
     bool fail_sticky;
+    enum sim_lie lie;
+    const char *lie_part;
     struct names names, kept_names, dirs;
     struct name_op *ops, **ops_last;
     struct inode *inodes;
@@ -374,6 +376,11 @@ static enum errc fault(struct sim *s, const char *path, struct err *e)
     return fail(e, s->fail_code, "simulated fault on %s", path);
 }
 
+static bool lies(const struct sim *s, enum sim_lie lie, const char *path)
+{
+    return UNLIKELY(s->lie == lie) && strstr(path, s->lie_part);
+}
+
 static enum errc room_for(struct sim *s, uint64_t more, const char *path, struct err *e)
 {
     uint64_t left = s->disk_bytes > s->used ? s->disk_bytes - s->used : 0;
@@ -548,6 +555,8 @@ static enum errc pwritev_locked(struct sim *s, struct sim_handle *h, const struc
     uint64_t end = off + total, size = h->inode->now.size;
     if (code == E_OK && end > size)
         code = room_for(s, end - size, h->path, e);
+    if (code == E_OK && lies(s, SIM_WRITE_TORN, h->path) && sim_rand(s) % 8 == 0)
+        total = sim_rand(s) % (total + 1);
     if (code == E_OK)
         return write_parts(s, h, iov, count, off, total, e);
     if (!dead && s->faults && total) {
@@ -576,6 +585,10 @@ static enum errc op_sync(struct os_file *f, struct err *e)
     const struct sim_handle *h = (const struct sim_handle *)f;
     lock(s);
     enum errc code = handle_check(s, h, e);
+    if (code == E_OK && lies(s, SIM_SYNC_LIES, h->path)) {
+        unlock(s);
+        return E_OK;
+    }
     bool dead = code != E_OK;
     if (code == E_OK)
         code = fault(s, h->path, e);
@@ -741,6 +754,8 @@ static enum errc sync_dir_locked(struct sim *s, const char *path, struct err *e)
     enum errc code = fault(s, path, e);
     if (code == E_OK && !is_dir(s, path))
         code = fail(e, E_NOT_FOUND, "cannot sync %s: not found", path);
+    if (lies(s, SIM_SYNC_DIR_LIES, path))
+        return code;
     struct name_op **at = &s->ops;
     while (code == E_OK && *at) {
         struct name_op *op = *at;
@@ -915,6 +930,15 @@ void sim_fail_after(struct os *os, uint64_t k, enum errc code, bool sticky)
 uint64_t sim_calls(const struct os *os)
 {
     return sim_of_const(os)->calls;
+}
+
+void sim_lie(struct os *os, enum sim_lie lie, const char *part)
+{
+    struct sim *s = sim_of(os);
+    lock(s);
+    s->lie = lie;
+    s->lie_part = part;
+    unlock(s);
 }
 
 void sim_disk_size(struct os *os, uint64_t bytes)

@@ -37,4 +37,15 @@ uint64_t sim_disk_used(const struct os *os);
 /* Flips one bit of a stored file (also synced content): rot, not a crash. */
 MUST_CHECK bool sim_flip_bit(struct os *os, const char *path, uint64_t bit);
 
+/* Promises that a broken machine does not keep: whoever tests that a crash loses nothing shows with
+ * them that it would notice. */
+enum sim_lie {
+    SIM_HONEST,
+    SIM_SYNC_LIES,     /* sync answers E_OK and makes nothing safe */
+    SIM_SYNC_DIR_LIES, /* so does sync_dir */
+    SIM_WRITE_TORN,    /* one write in eight ends early and answers E_OK */
+};
+/* For paths that contain `part`, which must stay valid. */
+void sim_lie(struct os *os, enum sim_lie lie, const char *part);
+
 #endif

@@ -418,7 +418,7 @@ static void append_lost(struct store *s, struct world *w, uint32_t spans, bool o
         bb_name(&bb, rec, STR("op"));
         CHECK(bb_span_end(&bb));
     }
-    struct sent_batch x = {.world = w};
+    struct sent_batch x = {.spans = spans};
     CHECK_OK(batch_seal(&bb, STR("default"), w->base_ns, &x.ticket.batch, NULL));
     x.ticket.done = ignore_done;
     CHECK_OK(store_append(s, &x.ticket));
