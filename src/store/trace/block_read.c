@@ -318,6 +318,8 @@ static bool verify_index(struct reader *r, const struct rows *g)
 static bool verify_rows(struct reader *r, const struct shared *s, struct rows *g, struct arena *a)
 {
     struct span_maker m;
+    if (!rows_parents(g))
+        return false;
     for (uint32_t k = 0, at = 0; k < g->g->parts; k++) {
         uint32_t n = (uint32_t)g->trace_rows[k];
         struct span **spans = reader_alloc(r, n, sizeof(struct span *));

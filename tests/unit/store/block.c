@@ -731,19 +731,21 @@ struct whole {
     uint64_t bytes;
 };
 
-static void whole_make(struct whole *w)
+static const struct world small_world = {.batches = 2,
+                                         .spans = 3,
+                                         .traces = 3,
+                                         .attrs = 4,
+                                         .keys = 6,
+                                         .services = 2,
+                                         .events = true,
+                                         .time_spread = NS_PER_S};
+
+static void whole_make(struct whole *w, struct world world)
 {
     struct block_builder *bb = block_builder_new();
     *w = (struct whole){.os = os_mem_new(), .a = arena_init(64 * MIB)};
     w->m.a = arena_init(MIB);
-    make(&w->m, &(struct world){.batches = 2,
-                                .spans = 3,
-                                .traces = 3,
-                                .attrs = 4,
-                                .keys = 6,
-                                .services = 2,
-                                .events = true,
-                                .time_spread = NS_PER_S});
+    make(&w->m, &world);
     snprintf(w->m.path, sizeof w->m.path, "/block");
     CHECK_OK(block_build(bb, w->os, w->m.path, (const struct batch *const *)w->m.batch, w->m.n,
                          &w->m.a, &w->m.sum, NULL));
@@ -804,7 +806,7 @@ static void check_damaged(struct whole *w, struct block *b)
 TEST(every_flipped_bit_is_noticed_or_harmless)
 {
     struct whole w;
-    whole_make(&w);
+    whole_make(&w, small_world);
     for (uint64_t bit = 0; bit < w.bytes * 8; bit++) {
         struct block *b;
         struct err e = {0};
@@ -822,6 +824,30 @@ TEST(every_flipped_bit_is_noticed_or_harmless)
     whole_fini(&w);
 }
 
+/* Also in columns that are long enough to stand alone. */
+TEST(verify_notices_every_flipped_bit)
+{
+    struct whole w;
+    struct world more = small_world;
+    more.batches = 20;
+    more.spans = 20;
+    more.traces = 100;
+    whole_make(&w, more);
+    for (uint64_t bit = 0; bit < w.bytes * 8; bit += 31) {
+        struct block *b;
+        struct err e = {0};
+        CHECK(sim_flip_bit(w.os, w.m.path, bit));
+        enum errc code = block_open(w.os, w.m.path, &b, &e);
+        if (code == E_OK) {
+            code = block_verify(b, &e);
+            block_unref(b);
+        }
+        only_corrupt(code, &e);
+        CHECK(sim_flip_bit(w.os, w.m.path, bit));
+    }
+    whole_fini(&w);
+}
+
 static void write_file(struct os *os, const char *path, struct str bytes)
 {
     struct os_file *f;
@@ -834,7 +860,7 @@ TEST(a_block_cut_short_does_not_open)
 {
     struct whole w;
     struct buf bytes = buf_init(MIB);
-    whole_make(&w);
+    whole_make(&w, small_world);
     CHECK_OK(os_read_file(w.os, w.m.path, &bytes, NULL));
     for (size_t n = 0; n < bytes.n; n++) {
         struct block *b;
@@ -852,7 +878,7 @@ TEST(a_newer_block_is_refused_by_its_version)
     struct buf bytes = buf_init(MIB);
     struct block *b;
     struct block_trailer t;
-    whole_make(&w);
+    whole_make(&w, small_world);
     CHECK_OK(os_read_file(w.os, w.m.path, &bytes, NULL));
     char *at = bytes.p + bytes.n - sizeof t;
     memcpy(&t, at, sizeof t);
@@ -872,7 +898,7 @@ TEST(failing_calls_are_answered)
     struct whole w;
     struct os *os = os_sim_new(7);
     struct block_builder *bb = block_builder_new();
-    whole_make(&w);
+    whole_make(&w, small_world);
     for (uint64_t k = 1, ok = 0; !ok; k++) {
         struct arena a = arena_init(64 * MIB);
         struct block_summary sum;
@@ -1129,7 +1155,7 @@ TEST(a_merge_notices_every_flipped_bit)
 {
     struct whole w;
     struct block_builder *bb = block_builder_new();
-    whole_make(&w);
+    whole_make(&w, small_world);
     for (uint64_t bit = 0; bit < w.bytes * 8; bit += 1 + roll(5)) {
         struct block *b = NULL, *merged = NULL;
         struct block_meta meta;
@@ -1158,7 +1184,7 @@ TEST(failing_calls_of_a_merge_are_answered)
     struct block_builder *bb = block_builder_new();
     struct block *b, *merged;
     struct block_meta meta;
-    whole_make(&w);
+    whole_make(&w, small_world);
     CHECK_OK(block_open(w.os, w.m.path, &b, NULL));
     enum errc code = E_IO;
     for (uint64_t k = 1; code; k++) {
