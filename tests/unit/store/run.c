@@ -42,7 +42,7 @@ void run_begin(struct run *r, uint64_t seed, enum sync_policy sync, uint32_t ric
     store_config_defaults(&r->config, r->os, "/data");
     r->config.threads = false;
     r->config.sync = sync;
-    r->config.memtable_bytes = 8 * KIB + world_roll(r->w, 24 * KIB);
+    r->config.memtable_bytes = 8 * KIB + world_roll(r->w, (world_roll(r->w, 2) ? 24 : 120) * KIB);
     r->config.memtable_age_ns = 20 * NS_PER_S;
     r->config.retention_ns = 0;
     r->config.compact_fanin = world_roll(r->w, 8) ? 2 + world_roll(r->w, 4) : 0;
@@ -111,9 +111,11 @@ static void act_step(struct run *r)
     (void)store_step(r->s);
 }
 
+/* What is in blocks survives under every policy. */
 static void act_flush(struct run *r)
 {
-    (void)!store_flush(r->s, NULL);
+    if (store_flush(r->s, NULL) == E_OK)
+        world_expect_acked(r->w);
 }
 
 static void act_wait(struct run *r)
@@ -130,6 +132,14 @@ void run_serve(struct run *r, unsigned n)
 }
 
 /* --- the ends of things --- */
+
+void run_settle(struct run *r)
+{
+    run_advance(r, r->config.sync_every_ns);
+    (void)store_step(r->s);
+    if (r->config.sync != SYNC_OS)
+        world_expect_acked(r->w);
+}
 
 void run_recovers(struct run *r)
 {
@@ -155,10 +165,22 @@ void run_recovers(struct run *r)
 void run_crash(struct run *r, uint64_t calls_left)
 {
     sim_fail_after(r->os, calls_left, E_IO, true);
-    run_serve(r, calls_left > 1 ? 30 : 0);
+    uint64_t last = sim_calls(r->os) + calls_left;
+    for (unsigned i = 0; i < 30 && sim_calls(r->os) + 1 < last; i++)
+        run_serve(r, 1);
+    if (world_roll(r->w, 2)) /* it lives on for a while */
+        run_serve(r, 4);
     sim_fail_after(r->os, 1, E_IO, true);
     store_close(r->s);
     sim_crash(r->os);
+    while (!world_roll(r->w, 4)) { /* and again, while it starts */
+        sim_fail_after(r->os, 1 + world_roll(r->w, 30), E_IO, true);
+        if (store_open(&r->s, &r->config, NULL) == E_OK) {
+            sim_fail_after(r->os, 1, E_IO, true);
+            store_close(r->s);
+        }
+        sim_crash(r->os);
+    }
     sim_fail_after(r->os, 0, E_OK, false);
     run_open(r);
     run_compare(r, true);

@@ -42,6 +42,8 @@ void run_act(struct run *r, const struct act *acts, size_t n);
 /* What a running server does, `n` times. */
 void run_serve(struct run *r, unsigned n);
 void run_advance(struct run *r, uint64_t ns);
+/* Without faults: what the policy promises to sync is synced, so it must survive. */
+void run_settle(struct run *r);
 void run_compare(struct run *r, bool after_crash);
 void run_ask(struct run *r);
 /* After a fault is gone everything that was acknowledged is there, new batches are taken, and a

@@ -90,7 +90,7 @@ static void place_span(struct world *w, struct sent_span *x, uint32_t number)
     uint32_t apart = w->rich ? 1 + world_roll(w, 2) : 1;
     x->first = number;
     x->trace = ++w->trace_n * 2 + (apart == 1 ? x->tenant % 2 : 0);
-    if (number > 1 && world_roll(w, 4)) {
+    if (number > 1 && world_roll(w, w->rich ? 10 : 4)) {
         uint32_t other = 1 + world_roll(w, number - 1);
         if (w->spans[other].tenant == x->tenant) {
             x->trace = w->spans[other].trace;
@@ -226,6 +226,7 @@ struct walk {
     const char *bad;
     uint64_t last_ns;
     struct damage *damage;
+    struct arena arena; /* of one trace */
 };
 
 static void check_span(struct walk *k, const struct span *s)
@@ -264,10 +265,9 @@ static void check_order(struct walk *k, const struct trace *t, const uint8_t id[
 static bool check_trace(void *arg, const uint8_t id[16])
 {
     struct walk *k = arg;
-    struct arena a = arena_init(64 * MIB);
     struct trace *t;
     struct err e;
-    enum errc rc = snap_trace(k->snap, world_tenant(k->tenant), id, &a, &t, &e);
+    enum errc rc = snap_trace(k->snap, world_tenant(k->tenant), id, &k->arena, &t, &e);
     if (rc == E_OK) {
         check_order(k, t, id);
         for (uint32_t i = 0; !k->bad && i < t->span_count; i++)
@@ -278,7 +278,7 @@ static bool check_trace(void *arg, const uint8_t id[16])
         snprintf(sentence, sizeof sentence, "a listed trace cannot be read: %s", err_msg(&e));
         k->bad = sentence;
     }
-    arena_fini(&a);
+    arena_reset(&k->arena);
     return !k->bad;
 }
 
@@ -286,6 +286,7 @@ const char *world_read(struct world *w, struct snap *snap, struct damage *damage
 {
     struct walk k = {.w = w, .snap = snap, .damage = damage};
     struct err e;
+    k.arena = arena_init(64 * MIB);
     for (uint32_t i = 0; i < w->span_n; i++)
         w->spans[i].found = false;
     for (uint32_t i = 0; i < w->batch_n; i++)
@@ -299,6 +300,7 @@ const char *world_read(struct world *w, struct snap *snap, struct damage *damage
         else if (rc != E_OK)
             k.bad = "traces cannot be listed";
     }
+    arena_fini(&k.arena);
     return k.bad;
 }
 
