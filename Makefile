@@ -47,7 +47,7 @@ FUZZ_NAMES := $(FUZZ_SRC:fuzz/%.c=%)
 REPLAYS := $(FUZZ_NAMES:fuzz_%=$(B)/replay_%)
 BENCHES := $(patsubst bench/%.c,$(B)/%,$(wildcard bench/bench_*.c))
 
-.PHONY: all run test unit lint bench fuzz asan tsan crash clang install clean format
+.PHONY: all run test unit lint bench fuzz asan tsan crash soak clang install clean format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -119,14 +119,14 @@ tests/e2e/node/node_modules/.ready: tests/e2e/node/package.json tests/e2e/node/p
 asan:
 	@tools/need fuzz
 	@$(MAKE) --no-print-directory -j2 VARIANT=asan CC=clang-14 build/asan/unit $(FUZZ_NAMES:fuzz_%=build/asan/replay_%)
-	@NO_E2E=1 VARIANT=asan tools/test
+	@LYMER_SWEEP_SEEDS=300 NO_E2E=1 VARIANT=asan tools/test
 
 tsan:
 	@tools/need test
 	@tools/need fuzz
 	@$(MAKE) --no-print-directory -j2 VARIANT=tsan CC=clang-14 build/tsan/lymer build/tsan/unit \
 	    $(FUZZ_NAMES:fuzz_%=build/tsan/replay_%) build/venv/.ready tests/e2e/node/node_modules/.ready
-	@TSAN_OPTIONS=exitcode=66 VARIANT=tsan tools/test
+	@LYMER_SWEEP_SEEDS=300 TSAN_OPTIONS=exitcode=66 VARIANT=tsan tools/test
 
 # A clang build of everything, for its warnings.
 clang:
@@ -135,6 +135,10 @@ clang:
 # 200 times kill -9 under load.
 crash: build/lymer
 	LYMER_KILLS=200 python3 tests/e2e/run.py kill_9
+
+# Crashes and faults over many seeds: SOAK_SECONDS or SOAK_SEEDS, SOAK_FIRST.
+soak: $(B)/unit
+	@VARIANT=$(VARIANT) tools/soak
 
 lint:
 	@tools/lint

@@ -12,9 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define NOTE_MAX 256
+
 static struct test *tests, **tests_last = &tests;
 static uint64_t rand_state;
 static char dir_path[64];
+static char *note; /* shared with the child that runs the test */
 
 void test_register(struct test *t)
 {
@@ -32,6 +35,14 @@ void test_fail(const char *file, int line, const char *fmt, ...)
     fflush(stdout);
     va_end(args);
     _exit(1);
+}
+
+void test_note(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(note, NOTE_MAX, fmt, args);
+    va_end(args);
 }
 
 uint64_t test_rand(void)
@@ -86,6 +97,7 @@ static void child_main(const struct test *t)
 static bool run_one(const struct test *t, unsigned number)
 {
     fflush(stdout);
+    note[0] = 0;
     pid_t child = fork();
     if (child == 0)
         child_main(t);
@@ -94,6 +106,8 @@ static bool run_one(const struct test *t, unsigned number)
     bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (WIFSIGNALED(status))
         printf("# killed by signal %d\n", WTERMSIG(status));
+    if (!ok && note[0])
+        printf("# %s\n", note);
     if (!ok) /* every test begins with it: the child's own has moved on */
         printf("# LYMER_TEST_SEED=%llu\n", (unsigned long long)rand_state);
     printf("%s %u - %s: %s\n", ok ? "ok" : "not ok", number, t->file, t->name);
@@ -118,6 +132,9 @@ int main(int argc, char **argv)
     const char *seed = getenv("LYMER_TEST_SEED");
     rand_state = seed ? strtoull(seed, NULL, 10) : (uint64_t)getpid() * HASH_K1;
     unsigned passed = 0, failed = 0;
+    note = mmap(NULL, NOTE_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (note == MAP_FAILED)
+        return 1;
     for (const struct test *t = tests; t; t = t->next) {
         if (!wanted(t, argv + 1, argc - 1))
             continue;

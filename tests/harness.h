@@ -19,6 +19,8 @@ struct test {
 
 void test_register(struct test *t);
 _Noreturn void test_fail(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* What is printed when the test fails from now on, also by a signal: how to see it again. */
+void test_note(const char *fmt, ...) PRINTF_LIKE(1, 2);
 uint64_t test_rand(void);
 /* A fresh directory that is removed when the test ends. */
 const char *test_dir(void);

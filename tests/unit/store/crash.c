@@ -1,49 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store in the simulated world: power cuts, failing calls, full disks, each at every moment the
- * seed or the sweep can think of. After each the store is opened again and compared with the model.
- *
- * LYMER_TEST_CRASHES sets how many seeds a test tries; a failure prints the seed. */
+/* Calls that fail at every moment of one life, and other ends of it that are not left to chance.
+ * Crashes and faults at random moments: sweep.c. A failure is seen again with LYMER_TEST_SEED. */
 #include "tests/harness.h"
 #include "tests/unit/store/run.h"
 
-#include <stdlib.h>
-
 static struct tally tally;
-
-static unsigned crash_runs(unsigned usual)
-{
-    const char *n = getenv("LYMER_TEST_CRASHES");
-    return n ? (unsigned)strtoul(n, NULL, 10) : usual;
-}
-
-static void crash_run(uint64_t seed, enum sync_policy sync)
-{
-    struct run r;
-    run_begin(&r, seed, sync, 0, &tally);
-    for (unsigned life = 1 + world_roll(r.w, 4); life; life--) {
-        run_serve(&r, world_roll(r.w, 60));
-        run_crash(&r, 1 + world_roll(r.w, 60));
-    }
-    run_end(&r);
-}
-
-TEST(store_crash_each)
-{
-    for (unsigned i = crash_runs(500); i; i--)
-        crash_run(test_rand(), SYNC_EACH);
-}
-
-TEST(store_crash_interval)
-{
-    for (unsigned i = crash_runs(250); i; i--)
-        crash_run(test_rand(), SYNC_INTERVAL);
-}
-
-TEST(store_crash_os)
-{
-    for (unsigned i = crash_runs(250); i; i--)
-        crash_run(test_rand(), SYNC_OS);
-}
 
 /* --- failing calls --- */
 

@@ -3,11 +3,9 @@
  * and after it any question, each answer compared whole. What can happen is a row of `acts`, what
  * can be asked a row of `questions` in ask.c.
  *
- * LYMER_TEST_MODELS sets how many seeds are tried; a failure prints the seed (sweep.c). */
+ * The sweep (sweep.c) makes more such runs. */
 #include "tests/harness.h"
 #include "tests/unit/store/run.h"
-
-#include <stdlib.h>
 
 #define RICH 60 /* spans in a hundred */
 
@@ -125,7 +123,6 @@ void model_run(uint64_t seed, struct tally *tally)
 TEST(store_model)
 {
     struct tally tally = {0};
-    const char *n = getenv("LYMER_TEST_MODELS");
-    for (unsigned i = n ? (unsigned)strtoul(n, NULL, 10) : 100; i; i--)
+    for (unsigned i = 100; i; i--)
         model_run(test_rand(), &tally);
 }

@@ -18,7 +18,7 @@ void run_lie(enum sim_lie lie, const char *part)
 
 void run_failed(const struct run *r, const char *what)
 {
-    test_fail(__FILE__, __LINE__, "LYMER_STORE_SEED=%llu, sync %d: %s", (unsigned long long)r->seed,
+    test_fail(__FILE__, __LINE__, "seed %llu, sync %d: %s", (unsigned long long)r->seed,
               r->config.sync, what);
 }
 

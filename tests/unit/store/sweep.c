@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sweep: every seed is a run of some kind (`kinds`), with crashes or faults in it, and after
  * each of them the store is compared with what was sent. Nothing acknowledged may be lost, no
- * answer may be wrong, nothing may abort.
+ * answer may be wrong, nothing may abort. That the sweep can fail is tested too: in a world that
+ * breaks a promise it must find the loss.
  *
- *   LYMER_STORE_SEED=n build/release/unit store_sweep     that seed alone
- *   LYMER_SWEEP_FIRST, LYMER_SWEEP_SEEDS, LYMER_SWEEP_SECONDS    others than usual; `make soak`
- *
- * That the sweep can fail is tested too: in a world that breaks a promise it must find the loss. */
+ * A failing seed is printed with the command that runs it again. docs/internals/proof.md */
 #include "base/hash.h"
 #include "base/stats.h"
 #include "tests/harness.h"
@@ -330,8 +328,11 @@ static void sweep(uint64_t first, uint64_t seeds, uint64_t seconds)
 {
     struct tally tally = {0};
     uint64_t seed = first, end_ns = os_mono_ns(os_posix()) + seconds * NS_PER_S;
-    while (seed - first < seeds && (!seconds || os_mono_ns(os_posix()) < end_ns))
+    while (seed - first < seeds && (!seconds || os_mono_ns(os_posix()) < end_ns)) {
+        test_note("again: LYMER_STORE_SEED=%llu build/release/unit store_sweep",
+                  (unsigned long long)seed);
         sweep_seed(seed++, &tally);
+    }
     printf("# %llu crashes, %llu faults, seeds %llu..%llu\n", (unsigned long long)tally.crashes,
            (unsigned long long)tally.faults, (unsigned long long)first,
            (unsigned long long)seed - 1);
@@ -346,7 +347,7 @@ TEST(store_sweep)
     if (one)
         sweep(setting("LYMER_STORE_SEED", 0), 1, 0);
     else
-        sweep(setting("LYMER_SWEEP_FIRST", test_rand() >> 16), setting("LYMER_SWEEP_SEEDS", 400),
+        sweep(setting("LYMER_SWEEP_FIRST", test_rand() >> 16), setting("LYMER_SWEEP_SEEDS", 2000),
               setting("LYMER_SWEEP_SECONDS", 0));
 }
 

@@ -73,7 +73,9 @@ static bool send_again(struct world *w, struct sent_span *x, uint32_t number)
 {
     uint32_t other = 1 + world_roll(w, number);
     const struct sent_span *from = &w->spans[other];
-    if (other == number || from->tenant != x->tenant || from->origin != x->origin)
+    /* One that names no service is called by what else its resource has. */
+    if (other == number || from->tenant != x->tenant || from->origin != x->origin ||
+        x->origin > SERVICES + 1)
         return false;
     x->trace = from->trace;
     x->parent = from->parent;
