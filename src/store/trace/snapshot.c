@@ -345,6 +345,22 @@ static void memtable_traces(const struct memtable *m, uint32_t count, uint32_t t
     seen_pack(l);
 }
 
+static uint64_t seen_hit(void *arg, const uint8_t id[16], uint64_t start_ns)
+{
+    (void)seen_add(arg, id, start_ns);
+    return 0;
+}
+
+/* Traces that begin in the window here, and those that began before it and have a span inside. */
+static enum errc part_traces(const struct part *p, struct seen_list *l, struct err *e)
+{
+    struct trace_query inside = {.kind = -1, .start_min_ns = l->min_ns, .start_max_ns = l->max_ns};
+    enum errc rc = block_each_trace(p->block, seen_add, l, e);
+    if (rc == E_OK && p->min_ns < l->min_ns)
+        rc = block_search(p->block, &inside, seen_hit, l, e);
+    return rc;
+}
+
 enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns, uint64_t max_ns,
                           bool (*each)(void *arg, const uint8_t id[16]), void *arg, struct err *e)
 {
@@ -357,7 +373,7 @@ enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns, ui
     for (size_t i = 0; rc == E_OK && i < v->part_n; i++) {
         const struct part *p = v->parts[i];
         if (p->tenant == number && p->min_ns <= max_ns && p->max_ns >= min_ns)
-            rc = block_each_trace(p->block, seen_add, &l, e);
+            rc = part_traces(p, &l, e);
     }
     seen_pack(&l);
     if (l.n)

@@ -86,8 +86,8 @@ MUST_CHECK enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t
 MUST_CHECK enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,
                                  struct trace_hits *out, struct err *e);
 
-/* Every trace of a tenant whose spans start in [min, max], oldest first; each() returns false to
- * stop. Export. */
+/* Every trace of a tenant with a span that starts in [min, max], oldest first (one that began
+ * before, by a span inside); each() returns false to stop. Export. */
 MUST_CHECK enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns,
                                      uint64_t max_ns, bool (*each)(void *arg, const uint8_t id[16]),
                                      void *arg, struct err *e);

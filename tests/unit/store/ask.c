@@ -439,6 +439,49 @@ static const char *ask_operations(struct question *q)
     return NULL;
 }
 
+struct listed {
+    const struct world *w;
+    uint32_t tenant, n;
+    bool stranger; /* listed without a span in the window, or twice */
+    const struct trace_query *window;
+    bool *seen; /* by span number */
+};
+
+static bool note_listed(void *arg, const uint8_t id[16])
+{
+    struct listed *l = arg;
+    bool inside = false;
+    for (uint32_t i = 1; i < l->w->span_n; i++) {
+        const struct span *s = l->w->spans[i].span;
+        if (!is_there(l->w, i, l->tenant) || memcmp(s->trace_id, id, 16) != 0 ||
+            !match_span(l->window, s))
+            continue;
+        inside = true;
+        l->stranger |= l->seen[i];
+        l->seen[i] = true;
+        l->n++;
+    }
+    l->stranger |= !inside;
+    return true;
+}
+
+/* Every trace with a span in the window is listed, once, and no other. */
+static const char *ask_window(struct question *q)
+{
+    static bool seen[SENT_MAX];
+    uint64_t a = any_ns(q->w), b = any_ns(q->w);
+    struct trace_query window = {
+        .kind = -1, .start_min_ns = min_u64(a, b), .start_max_ns = max_u64(a, b)};
+    struct listed l = {.w = q->w, .tenant = q->tenant, .window = &window, .seen = seen};
+    memset(seen, 0, sizeof seen);
+    if (snap_each_trace(q->snap, world_tenant(q->tenant), window.start_min_ns, window.start_max_ns,
+                        note_listed, &l, NULL) != E_OK)
+        return "the traces of a window cannot be listed";
+    for (uint32_t i = 1; i < q->w->span_n; i++)
+        l.n -= is_there(q->w, i, q->tenant) && match_span(&window, q->w->spans[i].span);
+    return l.n || l.stranger ? "the traces of a window are not those with a span in it" : NULL;
+}
+
 /* A window of time holds no more calls than all of it, and two that meet hold them all. */
 static const char *ask_dependencies(struct question *q)
 {
@@ -482,7 +525,8 @@ static const struct {
     unsigned times;
     const char *(*ask)(struct question *q);
 } questions[] = {
-    {3, ask_trace}, {6, ask_search}, {1, ask_operations}, {1, ask_dependencies}, {1, ask_stats},
+    {3, ask_trace},      {6, ask_search},       {1, ask_window},
+    {1, ask_operations}, {1, ask_dependencies}, {1, ask_stats},
 };
 
 const char *world_ask(struct world *w, struct store *s, struct snap *snap)

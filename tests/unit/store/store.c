@@ -497,6 +497,35 @@ static void append_op(struct store *s, struct str name, uint64_t start_ns, uint6
     batch_builder_fini(&bb);
 }
 
+static bool note_id(void *arg, const uint8_t id[16])
+{
+    ((unsigned *)arg)[0] += id[0] == 1;
+    return true;
+}
+
+/* A trace that began before the window is of it when a span of it began inside; wherever it lies.
+ */
+TEST(store_lists_every_trace_with_a_span_in_the_window)
+{
+    struct os *os = os_sim_new(14);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    uint64_t now_ns = os_now_ns(os);
+    append_op(s, STR("a"), now_ns, now_ns);
+    append_op(s, STR("b"), now_ns + 100, now_ns + 200);
+    for (unsigned round = 0; round < 2; round++) {
+        struct snap *snap = store_snap(s);
+        unsigned found = 0;
+        CHECK_OK(
+            snap_each_trace(snap, STR("default"), now_ns + 1, now_ns + 100, note_id, &found, NULL));
+        CHECK_INT(found, 1);
+        snap_unref(snap);
+        CHECK_OK(store_flush(s, NULL)); /* now from a block */
+    }
+    store_close(s);
+    os_sim_free(os);
+}
+
 /* A span that says it ended before it began is as old as its start. */
 TEST(store_keeps_spans_that_end_before_they_begin)
 {
