@@ -104,9 +104,21 @@ static void act_crash(struct run *r)
     run_ask(r);
 }
 
+/* Some call fails, or all from one on, and then none any more. */
+static void act_fault(struct run *r)
+{
+    uint64_t k = 1 + world_roll(r->w, 20), before = sim_calls(r->os);
+    sim_fail_after(r->os, k, world_roll(r->w, 3) ? E_IO : E_FULL, world_roll(r->w, 2));
+    run_serve(r, 6);
+    r->tally->faults += sim_calls(r->os) - before >= k;
+    sim_fail_after(r->os, 0, E_OK, false);
+    run_compare(r, false);
+}
+
 static const struct act acts[] = {
-    {16, act_serve},      {8, act_look}, {3, act_wait_long}, {1, act_retention}, {1, act_cap},
-    {2, act_look_at_cap}, {2, act_hold}, {1, act_release},   {2, act_reopen},    {2, act_crash},
+    {16, act_serve}, {8, act_look},        {3, act_wait_long}, {1, act_retention},
+    {1, act_cap},    {2, act_look_at_cap}, {2, act_hold},      {1, act_release},
+    {2, act_reopen}, {2, act_crash},       {3, act_fault},
 };
 
 void model_run(uint64_t seed, struct tally *tally)

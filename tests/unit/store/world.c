@@ -316,10 +316,11 @@ static const char *check_batches(struct world *w, bool after_crash)
             return "a batch that was lost is back";
         if (b->found && b->expired)
             return "a batch that had expired is back";
-        if (b->found || b->fate != FATE_ACKED)
+        b->seen |= b->found > 0;
+        if (b->found || (b->fate != FATE_ACKED && !b->seen))
             continue;
         b->expired |= b->may_go || b->end_ns < w->expired_ns;
-        if (!b->expired && (b->must_be_there || !after_crash)) {
+        if (!b->expired && b->fate == FATE_ACKED && (b->must_be_there || !after_crash)) {
             snprintf(sentence, sizeof sentence, "acknowledged batch %u is lost", i);
             return sentence;
         }

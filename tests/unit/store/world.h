@@ -39,6 +39,7 @@ struct sent_batch {
     enum errc result;
     bool must_be_there; /* durable whatever happens */
     bool may_go;        /* a disk cap was in force */
+    bool seen;          /* a snapshot had it */
     bool expired;       /* retention took it */
     uint64_t end_ns;    /* of its spans, but not after it was received */
     uint32_t found;
