@@ -209,6 +209,7 @@ static enum errc find_parent(struct store *s, const struct version *v, uint32_t 
     if (rc == E_OK || (rc != E_CORRUPT && s->unreadable++ < UNREADABLE_MAX))
         return rc;
     log_error("store", "a dependency may be missing: %s", err_msg(e));
+    stat_add(STAT_PARENT_SEARCHES_CUT, 1);
     e->code = E_OK; /* said: the build has not failed */
     *found = false;
     return E_OK;
