@@ -2,6 +2,7 @@
 #   make            build/lymer            make test     everything is tested       make lint    the rules
 #   make run        server under .run/     make asan     tests under ASan+UBSan     make tsan    … under TSan
 #   make bench      bench/budget.csv       make fuzz     FUZZ_SECONDS a target      make install PREFIX= DESTDIR=
+#   make soak       crashes, for SOAK_SECONDS
 
 VARIANT ?= release
 # V=1 shows the commands.
