@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole small files, over any back end. */
+/* Whole files, over any back end. */
 #include "base/os/os.h"
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define READ_STEP (64 * KIB)
+#define COPY_STEP (1 * MIB)
 
 /* Tells whether the file has a byte past the buffer's cap. */
 static enum errc refuse_more(struct os_file *f, const char *path, const struct buf *out,
@@ -82,4 +84,49 @@ enum errc os_replace_file(struct os *os, const char *dir, const char *name, stru
         return code;
     }
     return os_sync_dir(os, dir, e);
+}
+
+/* --- copies --- */
+
+static enum errc copy_bytes(struct os_file *in, struct os_file *out, struct err *e)
+{
+    char *step = malloc(COPY_STEP);
+    size_t got = COPY_STEP;
+    enum errc code = step ? E_OK : fail(e, E_NO_MEMORY, "no memory to copy a file");
+    for (uint64_t off = 0; code == E_OK && got == COPY_STEP; off += got) {
+        code = os_pread(in, step, COPY_STEP, off, &got, e);
+        if (code == E_OK && got)
+            code = os_pwrite(out, str_of(step, got), off, e);
+    }
+    free(step);
+    return code;
+}
+
+enum errc os_copy_file(struct os *os, const char *from, const char *to, struct err *e)
+{
+    struct os_file *in, *out;
+    enum errc code = os_open(os, from, OS_READ, &in, e);
+    if (code != E_OK)
+        return code;
+    code = os_open(os, to, OS_WRITE | OS_FRESH, &out, e);
+    if (code == E_OK) {
+        code = copy_bytes(in, out, e);
+        if (code == E_OK)
+            code = os_sync(out, e);
+        os_close(out);
+    }
+    os_close(in);
+    if (code != E_OK) {
+        enum errc ignored = os_unlink(os, to, NULL); /* the first error is the one to tell */
+        (void)ignored;
+    }
+    return code;
+}
+
+enum errc os_link_or_copy(struct os *os, const char *from, const char *to, bool *linked,
+                          struct err *e)
+{
+    enum errc code = os_link(os, from, to, e);
+    *linked = code == E_OK;
+    return code == E_UNSUPPORTED ? os_copy_file(os, from, to, e) : code;
 }

@@ -43,6 +43,7 @@ struct os_ops {
     enum errc (*size)(struct os_file *f, uint64_t *size, struct err *e);
     enum errc (*lock)(struct os_file *f, struct err *e);
     enum errc (*rename)(struct os *os, const char *from, const char *to, struct err *e);
+    enum errc (*link)(struct os *os, const char *from, const char *to, struct err *e);
     enum errc (*unlink)(struct os *os, const char *path, struct err *e);
     enum errc (*mkdir)(struct os *os, const char *path, struct err *e);
     enum errc (*sync_dir)(struct os *os, const char *path, struct err *e);
@@ -152,6 +153,14 @@ static inline MUST_CHECK enum errc os_rename(struct os *os, const char *from, co
     return os->ops->rename(os, from, to, e);
 }
 
+/* A second name for the same file. E_EXISTS when `to` is there; E_UNSUPPORTED when the two places
+ * cannot share a file, and a copy must do. */
+static inline MUST_CHECK enum errc os_link(struct os *os, const char *from, const char *to,
+                                           struct err *e)
+{
+    return os->ops->link(os, from, to, e);
+}
+
 /* E_NOT_FOUND when absent. */
 static inline MUST_CHECK enum errc os_unlink(struct os *os, const char *path, struct err *e)
 {
@@ -190,5 +199,11 @@ MUST_CHECK enum errc os_read_file(struct os *os, const char *path, struct buf *o
  * half. */
 MUST_CHECK enum errc os_replace_file(struct os *os, const char *dir, const char *name,
                                      struct str data, struct err *e);
+/* A synced copy. Its name is durable once the directory is synced. What a failure leaves of it is
+ * removed. */
+MUST_CHECK enum errc os_copy_file(struct os *os, const char *from, const char *to, struct err *e);
+/* For files that nobody changes: a link where the places can share, else a copy. */
+MUST_CHECK enum errc os_link_or_copy(struct os *os, const char *from, const char *to, bool *linked,
+                                     struct err *e);
 
 #endif

@@ -232,6 +232,23 @@ static enum errc posix_rename(struct os *os, const char *from, const char *to, s
     return E_OK;
 }
 
+/* Is it that these two places cannot share a file, rather than that something is wrong? */
+static bool cannot_share(int no)
+{
+    return no == EXDEV || no == EPERM || no == EMLINK || no == EOPNOTSUPP || no == ENOSYS;
+}
+
+static enum errc posix_link(struct os *os, const char *from, const char *to, struct err *e)
+{
+    (void)os;
+    if (link(from, to) == 0)
+        return E_OK;
+    enum errc code = cannot_share(errno) ? E_UNSUPPORTED : E_IO;
+    if (errno == ENOENT || errno == EEXIST)
+        code = errno == ENOENT ? E_NOT_FOUND : E_EXISTS;
+    return fail_errno(e, code, "cannot link %s to %s", from, to);
+}
+
 static enum errc posix_unlink(struct os *os, const char *path, struct err *e)
 {
     (void)os;
@@ -350,6 +367,7 @@ static const struct os_ops ops = {
     .size = posix_size,
     .lock = posix_lock,
     .rename = posix_rename,
+    .link = posix_link,
     .unlink = posix_unlink,
     .mkdir = posix_mkdir,
     .sync_dir = posix_sync_dir,

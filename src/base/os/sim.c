@@ -676,7 +676,10 @@ static enum errc rename_locked(struct sim *s, const char *from, const char *to, 
     return E_OK;
 }
 
-static enum errc op_rename(struct os *os, const char *from, const char *to, struct err *e)
+/* For the calls that take two paths. */
+static enum errc with_paths(struct os *os, const char *from, const char *to, struct err *e,
+                            enum errc (*body)(struct sim *s, const char *from, const char *to,
+                                              struct err *e))
 {
     struct sim *s = sim_of(os);
     char clean_from[PATH_MAX], clean_to[PATH_MAX];
@@ -686,9 +689,38 @@ static enum errc op_rename(struct os *os, const char *from, const char *to, stru
     if (code != E_OK)
         return code;
     lock(s);
-    code = rename_locked(s, clean_from, clean_to, e);
+    code = body(s, clean_from, clean_to, e);
     unlock(s);
     return code;
+}
+
+static enum errc op_rename(struct os *os, const char *from, const char *to, struct err *e)
+{
+    return with_paths(os, from, to, e, rename_locked);
+}
+
+/* To a crash it is as if the file had been created there. */
+static enum errc link_locked(struct sim *s, const char *from, const char *to, struct err *e)
+{
+    enum errc code = fault(s, from, e);
+    if (code != E_OK)
+        return code;
+    char parent[PATH_MAX];
+    path_parent(to, parent);
+    struct inode *i = names_get(&s->names, from);
+    if (!i || !is_dir(s, parent))
+        return fail(e, E_NOT_FOUND, "cannot link %s to %s: not found", from, to);
+    if (names_get(&s->names, to) || is_dir(s, to))
+        return fail(e, E_EXISTS, "cannot link %s to %s: it exists", from, to);
+    live_ref(s, i);
+    names_put(&s->names, to, i);
+    op_add(s, NAME_CREATE, i, to, NULL);
+    return E_OK;
+}
+
+static enum errc op_link(struct os *os, const char *from, const char *to, struct err *e)
+{
+    return with_paths(os, from, to, e, link_locked);
 }
 
 static enum errc unlink_locked(struct sim *s, const char *path, struct err *e)
@@ -838,6 +870,7 @@ static const struct os_ops ops = {
     .size = op_size,
     .lock = op_lock,
     .rename = op_rename,
+    .link = op_link,
     .unlink = op_unlink,
     .mkdir = op_mkdir,
     .sync_dir = op_sync_dir,

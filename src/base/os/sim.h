@@ -25,8 +25,8 @@ void sim_set_wall(struct os *os, uint64_t unix_ns); /* a clock step; mono does n
 void sim_crash(struct os *os);
 
 /* The kth call from now that can fail (open for writing, pwritev, sync, allocate, truncate, rename,
- * unlink, mkdir, sync_dir, pread) answers `code`; with `sticky` so do all after it. 0 turns faults
- * off. */
+ * link, unlink, mkdir, sync_dir, pread) answers `code`; with `sticky` so do all after it. 0 turns
+ * faults off. */
 void sim_fail_after(struct os *os, uint64_t k, enum errc code, bool sticky);
 /* How many such calls were made since the world began: the sweep's upper bound. */
 uint64_t sim_calls(const struct os *os);

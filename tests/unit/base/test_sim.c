@@ -102,6 +102,18 @@ static void check_files(struct os *os, const char *dir)
     CHECK_STR(content(os, a), STR("<none>"));
     f = open_ok(os, b, OS_READ);
     CHECK_INT(os_pwrite(f, STR("x"), 0, &e), E_IO);
+    CHECK_INT(os_link(os, a, b, &e), E_NOT_FOUND);
+    CHECK_OK(os_link(os, b, a, NULL));
+    CHECK_INT(os_link(os, b, a, &e), E_EXISTS);
+    os_close(g = open_ok(os, a, OS_WRITE));
+    memcpy(back, content(os, b).p, 100);
+    CHECK_STR(content(os, a), str_of(back, 100));
+    CHECK_OK(os_unlink(os, a, NULL)); /* the other name stays */
+    CHECK_STR(content(os, b), str_of(back, 100));
+    CHECK_OK(os_copy_file(os, b, a, NULL));
+    CHECK_STR(content(os, a), str_of(back, 100));
+    CHECK_OK(os_unlink(os, a, NULL));
+    CHECK_INT(os_copy_file(os, a, b, &e), E_NOT_FOUND);
     CHECK_OK(os_unlink(os, b, NULL));
     CHECK_INT(os_unlink(os, b, &e), E_NOT_FOUND);
     CHECK_OK(os_pread(f, back, 5, 0, &got, NULL)); /* an open file outlives its name */
@@ -497,6 +509,29 @@ static void work(void *arg)
         CHECK_OK(os_sync(f, NULL));
     }
     os_close(f);
+}
+
+/* Either name may be lost with the power, the content of neither. */
+TEST(sim_a_link_holds_the_file_or_is_gone)
+{
+    bool seen[2] = {0};
+    for (int i = 0; i < 200; i++) {
+        struct os *os = os_sim_new(test_rand());
+        CHECK_OK(os_replace_file(os, ".", "f", STR("kept"), NULL));
+        CHECK_OK(os_link(os, "f", "g", NULL));
+        if (i % 2)
+            CHECK_OK(os_unlink(os, "f", NULL));
+        sim_crash(os);
+        struct str g = content(os, "g");
+        bool there = !str_eq(g, STR("<none>"));
+        if (there)
+            CHECK_STR(g, STR("kept"));
+        if (i % 2 == 0)
+            CHECK_STR(content(os, "f"), STR("kept"));
+        seen[there] = true;
+        os_sim_free(os);
+    }
+    CHECK(seen[0] && seen[1]);
 }
 
 TEST(sim_serves_many_threads)
