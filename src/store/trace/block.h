@@ -132,6 +132,25 @@ typedef void block_cost_op(void *arg, struct str service, struct str name, uint6
 MUST_CHECK enum errc block_cost(struct block *b, block_cost_row *row, block_cost_op *op, void *arg,
                                 struct err *e);
 
+/* Opens a block whose index may be damaged: for block_salvage. */
+MUST_CHECK enum errc block_open_damaged(struct os *os, const char *path, struct block **out,
+                                        struct err *e);
+
+/* What could not be read. */
+struct block_lost {
+    uint64_t spans, min_ns, max_ns; /* they began between these */
+    uint64_t values;                /* attributes of saved spans */
+    uint64_t parents;               /* saved spans whose parent's id is lost: roots now */
+};
+
+/* Gets the spans of one trace, of which there may be more calls when something is lost between;
+ * false stops. They live until it returns. */
+typedef bool block_saved(void *arg, struct span *const *spans, uint32_t n);
+/* Every span that can be read, whatever else is damaged: a bad attribute column costs its values,
+ * another column the traces that need it, a bad directory its row group. */
+MUST_CHECK enum errc block_salvage(struct block *b, block_saved *saved, void *arg,
+                                   struct block_lost *lost, struct err *e);
+
 /* Reads every byte and checks every checksum, count and index. */
 MUST_CHECK enum errc block_verify(struct block *b, struct err *e);
 

@@ -183,7 +183,7 @@ static enum errc check_trailer(struct block *b, const struct block_trailer *t, u
 }
 
 /* The trailer and the tail before it, in one read when the tail is small. */
-static enum errc read_tail(struct block *b, struct block_trailer *t, struct err *e)
+static enum errc read_tail(struct block *b, struct block_trailer *t, bool damaged, struct err *e)
 {
     uint64_t size;
     enum errc code = os_size(b->file, &size, e);
@@ -212,7 +212,7 @@ static enum errc read_tail(struct block *b, struct block_trailer *t, struct err 
     if (!code)
         memcpy(b->tail + b->tail_len - have, p + first - sizeof *t - have, have);
     free(p);
-    if (!code && !block_crc_ok(b->tail, b->tail_len, t->tail_crc))
+    if (!code && !damaged && !block_crc_ok(b->tail, b->tail_len, t->tail_crc))
         code = bad(b, "the tail", e);
     return code;
 }
@@ -294,7 +294,8 @@ static void block_free(struct block *b)
     free(b);
 }
 
-enum errc block_open(struct os *os, const char *path, struct block **out, struct err *e)
+static enum errc open_block(struct os *os, const char *path, bool damaged, struct block **out,
+                            struct err *e)
 {
     struct block *b = xcalloc(1, sizeof *b);
     struct block_trailer t;
@@ -304,7 +305,7 @@ enum errc block_open(struct os *os, const char *path, struct block **out, struct
     b->path = xstrdup(path);
     enum errc code = os_open(os, path, OS_READ, &b->file, e);
     if (!code)
-        code = read_tail(b, &t, e);
+        code = read_tail(b, &t, damaged, e);
     if (!code)
         code = parse_tail(b, &t, e);
     if (code) {
@@ -313,6 +314,16 @@ enum errc block_open(struct os *os, const char *path, struct block **out, struct
     }
     *out = b;
     return E_OK;
+}
+
+enum errc block_open(struct os *os, const char *path, struct block **out, struct err *e)
+{
+    return open_block(os, path, false, out, e);
+}
+
+enum errc block_open_damaged(struct os *os, const char *path, struct block **out, struct err *e)
+{
+    return open_block(os, path, true, out, e);
 }
 
 struct block *block_ref(struct block *b)

@@ -45,7 +45,7 @@ static bool read_parents(struct trace_read *t, struct rows *g, uint32_t part, ui
     return true;
 }
 
-static bool read_part(struct trace_read *t, uint32_t group, uint32_t part)
+bool trace_read_part(struct trace_read *t, uint32_t group, uint32_t part)
 {
     struct rows *g = rows_get(t->r, t->s, group);
     if (!g)
@@ -83,7 +83,7 @@ bool chain_read(struct trace_read *t, uint32_t group, uint32_t part)
 {
     uint32_t first = t->n;
     do {
-        if (!read_part(t, group, part))
+        if (!trace_read_part(t, group, part))
             return false;
     } while (chain_next(t->r->b, &group, &part));
     return resolve_parents(t, first);
@@ -318,38 +318,69 @@ static bool verify_index(struct reader *r, const struct rows *g)
 static bool verify_rows(struct reader *r, const struct shared *s, struct rows *g, struct arena *a)
 {
     struct span_maker m;
-    if (!rows_parents(g))
+    struct span **spans = reader_alloc(r, g->g->rows, sizeof(struct span *));
+    arena_reset(a);
+    if (!rows_parents(g) || !spans || !span_maker_init(&m, r, s, a))
         return false;
     for (uint32_t k = 0, at = 0; k < g->g->parts; k++) {
         uint32_t n = (uint32_t)g->trace_rows[k];
-        struct span **spans = reader_alloc(r, n, sizeof(struct span *));
-        arena_reset(a);
-        if (!spans || !span_maker_init(&m, r, s, a) || !span_maker_rows(&m, g, k, at, n, spans))
+        if (!span_maker_rows(&m, g, k, at, n, spans + at))
             return false;
         at += n;
     }
     return true;
 }
 
-static bool verify(struct reader *r, struct arena *a)
+/* The columns that spans are not made from: parents are decoded, of others the checksum counts. */
+static bool verify_columns(struct reader *r, struct rows *g)
 {
-    const struct shared *s = verify_head(r) ? shared_read(r) : NULL;
-    uint64_t parts = 0;
-    for (uint32_t i = 0; s && i < r->b->group_count; i++) {
-        struct rows g;
-        if (!rows_open(r, s, i, &g) || !verify_index(r, &g) || !verify_rows(r, s, &g, a) ||
-            !verify_filter(r, g.g))
+    const uint64_t *code;
+    const uint8_t *ids;
+    size_t orphans = 0;
+    if (!rows_nums(g, COL_PARENT, g->g->rows, &code))
+        return false;
+    for (uint32_t i = 0; code && i < g->g->rows; i++)
+        orphans += code[i] == PARENT_ORPHAN;
+    if (!rows_bytes(g, COL_ORPHAN, orphans * 8, &ids))
+        return false;
+    if (orphans && !ids)
+        return reader_bad(r, "the parent column");
+    for (uint32_t i = 0; i < g->col_count; i++) {
+        const struct rows_col *c = &g->cols[i];
+        bool looked_at = c->nums || c->bytes || c->strs || c->tail;
+        if (!looked_at && !reader_bytes(r, c->at, c->len, c->crc, "a column"))
             return false;
-        parts += g.g->parts - g.g->continues;
     }
-    return s && parts == r->b->meta.trace_count ? true : reader_bad(r, "the count of traces");
+    return true;
 }
 
+static bool verify_group(struct reader *r, uint32_t i, struct arena *a, uint64_t *parts)
+{
+    struct rows g;
+    const struct shared *s = shared_read(r);
+    if (!s || !rows_open(r, s, i, &g) || !verify_index(r, &g) || !verify_rows(r, s, &g, a) ||
+        !verify_columns(r, &g) || !verify_filter(r, g.g))
+        return false;
+    *parts += g.g->parts - g.g->continues;
+    return true;
+}
+
+/* A reader for each row group: what it decodes stays in memory until it is given back. */
 enum errc block_verify(struct block *b, struct err *e)
 {
     struct arena a = arena_init(READER_BYTES_MAX);
     struct reader *r = reader_take(b, e);
-    verify(r, &a);
+    uint64_t parts = 0;
+    if (verify_head(r))
+        (void)shared_read(r);
+    enum errc rc = reader_give(r);
+    for (uint32_t i = 0; !rc && i < b->group_count; i++) {
+        r = reader_take(b, e);
+        (void)verify_group(r, i, &a, &parts);
+        rc = reader_give(r);
+    }
     arena_fini(&a);
-    return reader_give(r);
+    if (!rc && parts != b->meta.trace_count)
+        rc = fail(e, E_CORRUPT, "%s: the count of traces is damaged", b->path);
+    return rc;
 }

@@ -122,8 +122,8 @@ bool shared_origin(struct reader *r, const struct shared *s, uint32_t origin, st
 
 struct rows_col {
     uint32_t no, crc;
-    uint64_t at, len; /* in the file, or in the tail chunk */
-    bool tail;
+    uint64_t at, len;     /* in the file, or in the tail chunk */
+    bool tail, bad;       /* bad: it was looked at in vain */
     const uint64_t *nums; /* decoded when first asked for */
     const uint8_t *bytes;
     struct strs *strs;
@@ -203,6 +203,7 @@ struct span_maker {
     struct span_origin *origins; /* of the block; shared from group to group */
     struct str *strings;         /* copies, likewise */
     uint32_t *orphan_at;
+    uint64_t *lost_values; /* not NULL: attributes in damaged columns are left out and counted */
 };
 
 MUST_CHECK bool span_maker_init(struct span_maker *m, struct reader *r, const struct shared *s,
@@ -223,6 +224,8 @@ struct trace_read {
 
 MUST_CHECK bool trace_read_init(struct trace_read *t, struct reader *r, const struct shared *s,
                                 struct arena *a);
+/* Adds the rows of a part, with parents for those whose parent is not in the chain. */
+MUST_CHECK bool trace_read_part(struct trace_read *t, uint32_t group, uint32_t part);
 /* Adds the spans of the chain that begins with this part. */
 MUST_CHECK bool chain_read(struct trace_read *t, uint32_t group, uint32_t part);
 /* To the next part of the chain; false when there is none. */

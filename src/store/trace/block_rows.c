@@ -186,9 +186,12 @@ bool rows_tail(struct rows *g)
     return reader_check(g->r, &u, "a row group's small columns");
 }
 
-/* A cursor over the stored column. */
-static bool load(struct rows *g, const struct rows_col *c, struct unpacker *u)
+/* A cursor over the stored column. It is bad until loaded() finds it good. */
+static bool load(struct rows *g, struct rows_col *c, struct unpacker *u)
 {
+    if (c->bad)
+        return reader_bad(g->r, column_name(c->no));
+    c->bad = true;
     if (c->tail) {
         if (!rows_tail(g))
             return false;
@@ -201,10 +204,11 @@ static bool load(struct rows *g, const struct rows_col *c, struct unpacker *u)
     return in != NULL;
 }
 
-static bool loaded(struct rows *g, const struct rows_col *c, struct unpacker *u)
+static bool loaded(struct rows *g, struct rows_col *c, struct unpacker *u)
 {
     u->bad |= u->at != u->end;
-    return reader_check(g->r, u, column_name(c->no));
+    c->bad = !reader_check(g->r, u, column_name(c->no));
+    return !c->bad;
 }
 
 bool rows_nums(struct rows *g, uint32_t no, uint32_t n, const uint64_t **out)
@@ -382,6 +386,16 @@ static bool make_value(struct span_maker *m, uint32_t col, uint32_t at, struct v
     return true;
 }
 
+/* May the span go without the value that could not be read? */
+static bool lose_value(struct span_maker *m)
+{
+    if (!m->lost_values || m->g->r->code == E_NO_MEMORY)
+        return false;
+    m->g->r->code = E_OK;
+    ++*m->lost_values;
+    return true;
+}
+
 /* Attributes of a row, in the order in which they were sent. */
 static bool make_kvs(struct span_maker *m, enum block_table table, uint32_t row, struct kvs *out)
 {
@@ -392,13 +406,17 @@ static bool make_kvs(struct span_maker *m, enum block_table table, uint32_t row,
     struct kv *kv = list->n ? ARENA_ARRAY(m->a, struct kv, list->n) : NULL;
     if (list->n && !kv)
         return reader_no_memory(m->g->r);
-    *out = (struct kvs){kv, list->n};
+    uint32_t n = 0;
     for (uint32_t j = 0; j < list->n; j++) {
         uint32_t col = list->col[j];
-        if (!shared_copy(m, s->cols[col].key, &kv[j].key) ||
-            !make_value(m, col, t->value_at[k][j] + t->rank[row], &kv[j].val))
+        if (!shared_copy(m, s->cols[col].key, &kv[n].key))
+            return false;
+        if (make_value(m, col, t->value_at[k][j] + t->rank[row], &kv[n].val))
+            n++;
+        else if (!lose_value(m))
             return false;
     }
+    *out = (struct kvs){kv, n};
     return true;
 }
 

@@ -96,17 +96,25 @@ static void read_records(struct str file, struct loaded *l, manifest_apply *appl
     report->torn_bytes += bad_from ? file.n - bad_from : 0;
 }
 
+static enum errc load_bytes(struct os *os, const char *path, struct buf *file, struct loaded *l,
+                            manifest_apply *apply, void *arg, struct manifest_report *report,
+                            struct err *e)
+{
+    *report = (struct manifest_report){0};
+    *l = (struct loaded){.end = sizeof(struct manifest_head)};
+    enum errc rc = os_read_file(os, path, file, e);
+    if (rc == E_OK)
+        rc = head_check(buf_str(file), path, &l->salt, e);
+    if (rc == E_OK)
+        read_records(buf_str(file), l, apply, arg, report);
+    return rc;
+}
+
 static enum errc load(struct os *os, const char *path, struct loaded *l, manifest_apply *apply,
                       void *arg, struct manifest_report *report, struct err *e)
 {
     struct buf file = buf_init(MANIFEST_MAX);
-    *report = (struct manifest_report){0};
-    *l = (struct loaded){.end = sizeof(struct manifest_head)};
-    enum errc rc = os_read_file(os, path, &file, e);
-    if (rc == E_OK)
-        rc = head_check(buf_str(&file), path, &l->salt, e);
-    if (rc == E_OK)
-        read_records(buf_str(&file), l, apply, arg, report);
+    enum errc rc = load_bytes(os, path, &file, l, apply, arg, report, e);
     buf_fini(&file);
     return rc;
 }
@@ -126,6 +134,63 @@ enum errc manifest_scan(struct os *os, const char *dir, manifest_apply *apply, v
     char *path = manifest_path(dir);
     enum errc rc = load(os, path, &l, apply, arg, report, e);
     free(path);
+    return rc;
+}
+
+enum errc manifest_read(struct os *os, const char *dir, struct buf *bytes, manifest_apply *apply,
+                        void *arg, struct manifest_report *report, struct err *e)
+{
+    struct loaded l;
+    char *path = manifest_path(dir);
+    enum errc rc = load_bytes(os, path, bytes, &l, apply, arg, report, e);
+    free(path);
+    if (rc == E_OK && l.end < bytes->n)
+        bytes->n = (size_t)l.end;
+    return rc;
+}
+
+static void walk_record(struct str file, size_t at, const struct record_head *h,
+                        manifest_visit *visit, void *arg)
+{
+    struct manifest_place p = {.at = at,
+                               .bytes = record_bytes(h->len),
+                               .index = h->index,
+                               .payload = str_of(file.p + at + RECORD_HEAD, h->len)};
+    p.ok = record_payload_ok(h, p.payload);
+    visit(arg, &p);
+}
+
+enum errc manifest_walk(struct os *os, const char *path, manifest_visit *visit, void *arg,
+                        struct err *e)
+{
+    struct buf file = buf_init(MANIFEST_MAX);
+    struct loaded l = {0};
+    enum errc rc = os_read_file(os, path, &file, e);
+    struct str s = buf_str(&file);
+    if (rc == E_OK)
+        rc = head_check(s, path, &l.salt, e);
+    if (rc == E_OK)
+        visit(arg, &(struct manifest_place){.bytes = sizeof(struct manifest_head),
+                                            .index = MANIFEST_VERSION,
+                                            .head = true,
+                                            .ok = true});
+    size_t at = sizeof(struct manifest_head), bad_from = 0;
+    while (rc == E_OK && at < s.n) {
+        struct record_head h;
+        bool found = record_at(s, at, &l, &h);
+        if (!found && !bad_from)
+            bad_from = at;
+        if ((found || at + 8 >= s.n) && bad_from)
+            visit(arg, &(struct manifest_place){
+                           .at = bad_from, .bytes = (found ? at : s.n) - bad_from, .gap = true});
+        if (found) {
+            walk_record(s, at, &h, visit, arg);
+            l.next_index = h.index + 1;
+            bad_from = 0;
+        }
+        at += found ? record_bytes(h.len) : 8;
+    }
+    buf_fini(&file);
     return rc;
 }
 

@@ -41,5 +41,22 @@ MUST_CHECK enum errc manifest_commit(struct manifest *m, const struct buf *edit,
 /* Reads without an open manifest (verify). */
 MUST_CHECK enum errc manifest_scan(struct os *os, const char *dir, manifest_apply *apply, void *arg,
                                    struct manifest_report *report, struct err *e);
+/* The same, and the bytes up to the last whole edit: a manifest by themselves, unless damage is
+ * reported. Also of a manifest in use: an edit is there or not. */
+MUST_CHECK enum errc manifest_read(struct os *os, const char *dir, struct buf *bytes,
+                                   manifest_apply *apply, void *arg, struct manifest_report *report,
+                                   struct err *e);
+
+/* What lies at a place of the file: the head, an edit, whole or not, or a gap without any. */
+struct manifest_place {
+    uint64_t at, bytes;
+    uint32_t index;
+    bool head, gap, ok; /* head: of the file; its version is the index */
+    struct str payload;
+};
+typedef void manifest_visit(void *arg, const struct manifest_place *p);
+/* Every place in order; an error when it does not begin as a manifest does. */
+MUST_CHECK enum errc manifest_walk(struct os *os, const char *path, manifest_visit *visit,
+                                   void *arg, struct err *e);
 
 #endif

@@ -6,7 +6,9 @@
  * FORMAT file has a manifest, or has lost it. Blocks that the manifest does not name are builds
  * that a crash cut short: their batches are still in the log, so the files are removed. But when
  * the manifest itself is damaged or gone, such a block may be all there is of its spans: it is
- * adopted, and its names are read from its spans. */
+ * adopted, and its names are read from its spans. When only the end of the manifest is unreadable,
+ * and the log says that it was released further, repair adopts too; any other start sets the block
+ * aside, for after a power cut its batches may be in the log in part. */
 #include "store/trace/store_parts.h"
 
 #include "base/log.h"
@@ -200,6 +202,8 @@ enum errc store_check_format(struct os *os, const char *dir, bool *fresh, struct
         rest.n--;
     if (rc == E_NOT_FOUND)
         rc = E_OK;
+    else if (rc == E_OK && str_eq(rest, STR(STORE_UNFINISHED)))
+        rc = fail(e, E_CORRUPT, "%s is " STORE_UNFINISHED, dir);
     else if (rc == E_TOO_BIG || (rc == E_OK && (!str_starts(rest, prefix) ||
                                                 !num_get_u64(str_skip(rest, prefix.n), &version))))
         rc = fail(e, E_CORRUPT, "%s does not say which format the directory has", path);
@@ -357,10 +361,12 @@ static enum errc open_parts(struct store *s, struct manifest_state_in *in, struc
 
 /* --- files the manifest does not name --- */
 
+enum stray_fate { STRAY_REMOVED, STRAY_SET_ASIDE, STRAY_ADOPTED };
+
 struct strays {
     struct store *s;
     struct manifest_state_in *in;
-    bool adopt;
+    enum stray_fate fate;
 };
 
 static bool is_named(const struct manifest_state_in *in, uint64_t id)
@@ -418,7 +424,9 @@ static void adopt(struct strays *x, const char *path, uint64_t id, struct str te
         struct store *s;
         struct part *p;
     } names = {s, &p};
-    if (a.tenant != CATALOG_NONE && block_each_trace(block, note_names, &names, &e) == E_OK) {
+    if (a.tenant != CATALOG_NONE) {
+        if (block_each_trace(block, note_names, &names, &e) != E_OK)
+            log_error("store", "%s: some names are not known: %s", path, err_msg(&e));
         apply_block(&a, &item);
         log_warn("store", "%s: %llu spans kept, though the manifest has lost them", path,
                  (unsigned long long)meta->span_count);
@@ -435,8 +443,10 @@ static void handle_stray(void *arg, const char *name)
     if (block && is_named(x->in, id))
         return;
     char *path = store_path(x->s->blocks_dir, name);
-    if (block && x->adopt)
+    if (block && x->fate == STRAY_ADOPTED)
         adopt(x, path, id, tenant);
+    else if (block && x->fate == STRAY_SET_ASIDE)
+        set_aside(x->s, path);
     else if (block && os_unlink(x->s->os, path, NULL) != E_OK)
         log_warn("store", "cannot remove the unfinished block %s", path);
     if (block)
@@ -444,32 +454,15 @@ static void handle_stray(void *arg, const char *name)
     free(path);
 }
 
-struct names {
-    char **v;
-    size_t n, cap;
-};
-
-static void names_add(void *arg, const char *name)
-{
-    struct names *l = arg;
-    if (l->n == l->cap)
-        l->v = xrealloc(l->v, (l->cap = l->cap ? 2 * l->cap : 64) * sizeof *l->v);
-    l->v[l->n++] = xstrdup(name);
-}
-
-/* The list is read to its end before files are removed from under it. */
-static enum errc handle_strays(struct store *s, struct manifest_state_in *in, bool adopt_them,
+static enum errc handle_strays(struct store *s, struct manifest_state_in *in, enum stray_fate fate,
                                struct err *e)
 {
-    struct names names = {0};
-    struct strays x = {.s = s, .in = in, .adopt = adopt_them};
-    enum errc rc = os_list(s->os, s->blocks_dir, names_add, &names, e);
-    for (size_t i = 0; i < names.n; i++) {
-        if (rc == E_OK)
-            handle_stray(&x, names.v[i]);
-        free(names.v[i]);
-    }
-    free(names.v);
+    struct name_list names;
+    struct strays x = {.s = s, .in = in, .fate = fate};
+    enum errc rc = name_list_read(s->os, s->blocks_dir, &names, e);
+    for (size_t i = 0; rc == E_OK && i < names.n; i++)
+        handle_stray(&x, names.v[i]);
+    name_list_fini(&names);
     return rc;
 }
 
@@ -488,6 +481,37 @@ static void keep_damaged_manifest(struct store *s)
     free(dir);
 }
 
+static enum errc has_unnamed_block(struct os *os, const char *dir,
+                                   const struct manifest_state_in *in, bool *yes, struct err *e)
+{
+    struct name_list names;
+    char *blocks = store_path(dir, "blocks");
+    enum errc rc = name_list_read(os, blocks, &names, e);
+    *yes = false;
+    for (size_t i = 0; rc == E_OK && i < names.n; i++) {
+        uint64_t id;
+        struct str tenant;
+        *yes |= store_block_name(names.v[i], &id, &tenant) && !is_named(in, id);
+    }
+    name_list_fini(&names);
+    free(blocks);
+    return rc;
+}
+
+enum errc store_end_is_lost(struct os *os, const char *dir, const struct manifest_state_in *in,
+                            const struct manifest_report *report, bool *lost, struct err *e)
+{
+    *lost = false;
+    if (!report->torn_bytes)
+        return E_OK;
+    enum errc rc = has_unnamed_block(os, dir, in, lost, e);
+    char *wal_dir = store_path(dir, "wal");
+    if (rc == E_OK && *lost)
+        rc = wal_has_gap(os, wal_dir, in->released, lost, e);
+    free(wal_dir);
+    return rc;
+}
+
 static enum errc load_manifest(struct store *s, bool fresh, struct version *v, struct edit *lost,
                                struct err *e)
 {
@@ -497,7 +521,11 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                                    .now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS)};
     enum errc rc = manifest_open(&s->manifest, s->os, s->dir, manifest_state_apply, &in, &report,
                                  e);
-    bool damaged = rc == E_OK && (report.unreadable || report.damaged_edits);
+    bool cut = false;
+    if (rc == E_OK)
+        rc = store_end_is_lost(s->os, s->dir, &in, &report, &cut, e);
+    bool damaged = rc == E_OK &&
+                   (report.unreadable || report.damaged_edits || (cut && s->config.adopt));
     bool adopt_them = damaged || (rc == E_OK && report.missing); /* blocks beside no manifest */
     s->next_block = in.next_block;
     if (damaged)
@@ -505,7 +533,11 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
     if (adopt_them && !fresh)
         edit_number(lost, EDIT_NEXT_ID, s->next_block); /* anything: the manifest is rewritten */
     if (rc == E_OK)
-        rc = handle_strays(s, &in, adopt_them, e);
+        rc = handle_strays(s, &in,
+                           adopt_them ? STRAY_ADOPTED
+                           : cut      ? STRAY_SET_ASIDE
+                                      : STRAY_REMOVED,
+                           e);
     if (rc == E_OK)
         rc = open_parts(s, &in, v, lost, e);
     if (rc == E_OK && report.torn_bytes)

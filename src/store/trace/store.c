@@ -143,10 +143,36 @@ char *store_path(const char *dir, const char *name)
     return path;
 }
 
+static void name_list_add(void *arg, const char *name)
+{
+    struct name_list *l = arg;
+    if (l->n == l->cap)
+        l->v = xrealloc(l->v, (l->cap = l->cap ? 2 * l->cap : 64) * sizeof *l->v);
+    l->v[l->n++] = xstrdup(name);
+}
+
+enum errc name_list_read(struct os *os, const char *dir, struct name_list *l, struct err *e)
+{
+    *l = (struct name_list){0};
+    return os_list(os, dir, name_list_add, l, e);
+}
+
+void name_list_fini(struct name_list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        free(l->v[i]);
+    free(l->v);
+}
+
+void store_block_file(uint64_t id, struct str tenant, char name[STORE_BLOCK_FILE])
+{
+    snprintf(name, STORE_BLOCK_FILE, "%016llx.%.*s.blk", (unsigned long long)id, STR_ARG(tenant));
+}
+
 char *store_block_path(const struct store *s, uint64_t id, struct str tenant)
 {
-    char name[BATCH_TENANT_MAX + 32];
-    snprintf(name, sizeof name, "%016llx.%.*s.blk", (unsigned long long)id, STR_ARG(tenant));
+    char name[STORE_BLOCK_FILE];
+    store_block_file(id, tenant, name);
     return store_path(s->blocks_dir, name);
 }
 

@@ -18,6 +18,8 @@
 
 #define STORE_FORMAT       1
 #define STORE_FORMAT_TEXT  "lymer trace store format "
+#define STORE_UNFINISHED   "a backup that was not finished"
+#define STORE_BLOCK_FILE   (BATCH_TENANT_MAX + 32) /* bytes of the name of a block's file */
 #define FROZEN_MAX         3u /* memtables waiting for the builder; past it appends are refused */
 #define RECENT_MAX         3u /* span indexes of built memtables that are kept */
 #define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
@@ -145,6 +147,16 @@ struct store {
 
 struct version *store_version(struct store *s); /* the current one, referenced */
 char *store_path(const char *dir, const char *name);
+
+/* The names in a directory, so that it can be changed while they are gone through. */
+struct name_list {
+    char **v;
+    size_t n, cap;
+};
+MUST_CHECK enum errc name_list_read(struct os *os, const char *dir, struct name_list *l,
+                                    struct err *e);
+void name_list_fini(struct name_list *l);
+void store_block_file(uint64_t id, struct str tenant, char name[STORE_BLOCK_FILE]);
 char *store_block_path(const struct store *s, uint64_t id, struct str tenant);
 
 /* recover.c */
@@ -170,8 +182,49 @@ struct manifest_state_in {
     uint32_t now_minute;
 };
 
+/* Is the unreadable end of the manifest more than a commit that a crash cut short? Then the log was
+ * released further than the manifest says, and a block that it does not name is all there is of its
+ * spans. */
+MUST_CHECK enum errc store_end_is_lost(struct os *os, const char *dir,
+                                       const struct manifest_state_in *in,
+                                       const struct manifest_report *report, bool *lost,
+                                       struct err *e);
+
 enum errc manifest_state_apply(void *arg, struct str payload); /* a manifest_apply */
 void manifest_state_fini(struct manifest_state_in *in);
+
+/* backup.c, repair.c: from outside of any open store. */
+/* An empty state, with a catalogue of its own, for manifest_state_apply. */
+void store_state_init(struct manifest_state_in *in);
+void store_state_free(struct manifest_state_in *in);
+
+/* verify.c: what store_verify found, for repair. */
+enum damage_kind { DAMAGE_MANIFEST, DAMAGE_BLOCK, DAMAGE_LOG };
+
+struct damage {
+    enum damage_kind kind;
+    enum errc code;
+    char *file;                  /* in its folder */
+    struct manifest_block block; /* DAMAGE_BLOCK */
+    char *tenant;                /* its name */
+};
+
+struct damages {
+    struct damage *v;
+    size_t n, cap;
+};
+
+MUST_CHECK enum errc store_inspect(struct os *os, const char *dir,
+                                   void (*say)(void *arg, const char *line), void *arg,
+                                   struct damages *out, struct err *e);
+void damages_fini(struct damages *d);
+
+/* "12 spans of tenant default that began between … and …" */
+#define CARE_RANGE_TEXT (BATCH_TENANT_MAX + 160)
+struct care_range {
+    uint64_t spans, min_ns, max_ns;
+};
+void care_range_text(const struct care_range *r, struct str tenant, char out[CARE_RANGE_TEXT]);
 
 /* build.c; builder thread or store_step. */
 enum build_result { BUILD_NOTHING, BUILD_DONE, BUILD_FAILED };

@@ -97,7 +97,7 @@ static void head_fill(struct seg_head *h, const struct seg *s)
 
 static bool head_ok(const struct seg_head *h)
 {
-    return memcmp(h->magic, WAL_MAGIC, sizeof h->magic) == 0 && h->version == WAL_VERSION &&
+    return memcmp(h->magic, WAL_MAGIC, sizeof h->magic) == 0 &&
            h->crc == crc32c(0, h, offsetof(struct seg_head, crc));
 }
 
@@ -118,7 +118,28 @@ static enum errc head_read(struct os_file *f, struct seg_head *out, bool *found,
             *found = true;
         }
     }
+    if (*found && out->version != WAL_VERSION)
+        return fail(e, E_VERSION, "a log segment has format %u; this version reads format %u",
+                    out->version, WAL_VERSION);
     return E_OK;
+}
+
+enum errc wal_read_heads(struct os *os, const char *path, struct wal_head_copy out[2],
+                         struct err *e)
+{
+    struct os_file *f;
+    size_t got = 0;
+    enum errc rc = os_open(os, path, OS_READ, &f, e);
+    if (rc != E_OK)
+        return rc;
+    for (int i = 0; rc == E_OK && i < 2; i++) {
+        struct seg_head h = {0};
+        uint64_t at = i ? WAL_HEAD_COPY : 0;
+        rc = os_pread(f, &h, sizeof h, at, &got, e);
+        out[i] = (struct wal_head_copy){at, h.seq, h.size, h.version, head_ok(&h)};
+    }
+    os_close(f);
+    return rc;
 }
 
 static enum errc head_write(const struct seg *s, struct err *e)
@@ -191,6 +212,7 @@ static enum errc scan_payload(struct scan *s, const struct record_head *h, bool 
 
 static void scan_good(struct scan *s)
 {
+    s->report->end = s->at;
     s->report->records++;
     s->report->payload_bytes += s->payload.n;
     s->report->damaged_records += s->suspect_records;
@@ -204,8 +226,27 @@ static void scan_suspect(struct scan *s, uint64_t bytes)
     s->suspect_bytes += bytes;
 }
 
+/* Unreadable bytes from s->at on: to the next readable head, or the end (false). */
+static enum errc scan_gap(struct scan *s, bool looks_written, wal_visit *visit, void *arg,
+                          bool *more, struct err *e)
+{
+    uint64_t found;
+    enum errc rc = scan_find(s, &found, e);
+    if (rc != E_OK)
+        return rc;
+    *more = found < s->size;
+    struct wal_place gap = {.seq = s->seq, .at = s->at, .state = WAL_BAD_HEAD};
+    gap.bytes = *more ? found - s->at : RECORD_HEAD;
+    if (*more || looks_written) {
+        scan_suspect(s, gap.bytes);
+        rc = visit(arg, &gap);
+    }
+    s->at = found;
+    return rc;
+}
+
 /* One step: a record, a gap, or the end (false). */
-static enum errc scan_step(struct scan *s, wal_record *each, void *arg, bool *more, struct err *e)
+static enum errc scan_step(struct scan *s, wal_visit *visit, void *arg, bool *more, struct err *e)
 {
     struct record_head h;
     size_t got = 0;
@@ -215,63 +256,179 @@ static enum errc scan_step(struct scan *s, wal_record *each, void *arg, bool *mo
     enum errc rc = os_pread(s->f, &h, sizeof h, s->at, &got, e);
     if (rc != E_OK || got < sizeof h)
         return rc;
-    if (!scan_head_ok(s, &h, s->at)) {
-        uint64_t found;
-        rc = scan_find(s, &found, e);
-        if (rc != E_OK)
-            return rc;
-        *more = found < s->size;
-        if (*more || h.salt == s->salt)
-            scan_suspect(s, *more ? found - s->at : RECORD_HEAD);
-        s->at = found;
-        return E_OK;
-    }
+    if (!scan_head_ok(s, &h, s->at))
+        return scan_gap(s, h.salt == s->salt, visit, arg, more, e);
     bool ok;
     *more = true;
     if ((rc = scan_payload(s, &h, &ok, e)) != E_OK)
         return rc;
+    struct wal_place place = {.seq = s->seq,
+                              .at = s->at,
+                              .bytes = record_bytes(h.len),
+                              .index = h.index,
+                              .state = ok ? WAL_RECORD : WAL_BAD_PAYLOAD,
+                              .payload = buf_str(&s->payload)};
     s->next_index = h.index + 1;
-    s->at += record_bytes(h.len);
-    if (ok && each(arg, s->seq, buf_str(&s->payload)) == E_OK)
+    s->at += place.bytes;
+    enum errc said = visit(arg, &place);
+    if (ok && said == E_VERSION) /* not damage: to be left alone */
+        return fail(e, E_VERSION, "the log has a batch that a newer version wrote");
+    if (ok && said == E_OK)
         scan_good(s);
     else
         scan_suspect(s, RECORD_HEAD + h.len);
     return E_OK;
 }
 
-static enum errc scan_segment(struct os_file *f, const struct seg_head *head, wal_record *each,
-                              void *arg, struct wal_report *report, struct err *e)
+static enum errc scan_segment(struct os_file *f, const struct seg_head *head, uint64_t size,
+                              wal_visit *visit, void *arg, struct wal_report *report, struct err *e)
 {
     struct scan s = {.f = f,
                      .salt = head->salt,
                      .seq = head->seq,
+                     .size = size,
                      .at = WAL_HEAD_BYTES,
                      .payload = buf_init(WAL_RECORD_MAX),
                      .report = report};
-    enum errc rc = os_size(f, &s.size, e);
+    enum errc rc = E_OK;
     for (bool more = true; rc == E_OK && more;)
-        rc = scan_step(&s, each, arg, &more, e);
+        rc = scan_step(&s, visit, arg, &more, e);
     report->segments++;
     report->torn_bytes += s.suspect_bytes;
     buf_fini(&s.payload);
     return rc;
 }
 
-enum errc wal_scan_file(struct os *os, const char *path, uint64_t released, wal_record *each,
+static enum errc visit_nothing(void *arg, const struct wal_place *p)
+{
+    (void)arg;
+    (void)p;
+    return E_OK;
+}
+
+/* A log that is being appended to may be read while a record is half there and the one behind it
+ * whole a moment later, which looks like damage. So a first scan finds how far it is written: what
+ * lies before that is complete by then. */
+static enum errc scan_written(struct os_file *f, const struct seg_head *head,
+                              struct wal_report *report, struct err *e)
+{
+    uint64_t size;
+    enum errc rc = os_size(f, &size, e);
+    *report = (struct wal_report){.end = WAL_HEAD_BYTES};
+    return rc == E_OK ? scan_segment(f, head, size, visit_nothing, NULL, report, e) : rc;
+}
+
+/* Opens a segment file that has records after `released`. */
+static enum errc open_used(struct os *os, const char *path, uint64_t released, struct os_file **f,
+                           struct seg_head *head, struct err *e)
+{
+    bool found;
+    enum errc rc = os_open(os, path, OS_READ, f, e);
+    if (rc != E_OK)
+        return rc;
+    rc = head_read(*f, head, &found, e);
+    if (rc == E_OK && (!found || head->seq <= released))
+        rc = fail(e, E_NOT_FOUND, "%s: no log records", path);
+    if (rc != E_OK)
+        os_close(*f);
+    return rc;
+}
+
+enum errc wal_scan_file(struct os *os, const char *path, uint64_t released, wal_visit *visit,
                         void *arg, struct wal_report *report, struct err *e)
 {
     struct os_file *f;
     struct seg_head head;
-    bool found;
-    enum errc rc = os_open(os, path, OS_READ, &f, e);
+    struct wal_report written;
+    enum errc rc = open_used(os, path, released, &f, &head, e);
     if (rc != E_OK)
         return rc;
-    rc = head_read(f, &head, &found, e);
-    if (rc == E_OK && (!found || head.seq <= released))
-        rc = fail(e, E_NOT_FOUND, "%s: no log records", path);
+    rc = scan_written(f, &head, &written, e);
     if (rc == E_OK)
-        rc = scan_segment(f, &head, each, arg, report, e);
+        rc = scan_segment(f, &head, written.end, visit, arg, report, e);
+    report->torn_bytes += written.torn_bytes;
     os_close(f);
+    return rc;
+}
+
+struct seen_segments {
+    struct os *os;
+    const char *dir;
+    uint64_t released, count, last;
+    enum errc rc;
+    struct err *e;
+};
+
+static void see_segment(void *arg, const char *name)
+{
+    struct seen_segments *s = arg;
+    char path[WAL_PATH_MAX];
+    struct os_file *f;
+    struct seg_head head;
+    snprintf(path, sizeof path, "%s/%s", s->dir, name);
+    enum errc rc = open_used(s->os, path, s->released, &f, &head, s->e);
+    if (rc == E_OK) {
+        s->count++;
+        s->last = max_u64(s->last, head.seq);
+        os_close(f);
+    } else if (rc != E_NOT_FOUND) {
+        s->rc = rc;
+    }
+}
+
+enum errc wal_has_gap(struct os *os, const char *dir, uint64_t released, bool *gap, struct err *e)
+{
+    struct seen_segments s = {.os = os, .dir = dir, .released = released, .e = e};
+    enum errc rc = os_list(os, dir, see_segment, &s, e);
+    *gap = !s.count || s.count < s.last - released;
+    return rc == E_OK ? s.rc : rc;
+}
+
+/* --- copying a segment in use --- */
+
+static enum errc copy_records(struct os_file *from, struct os_file *to, uint64_t end, struct err *e)
+{
+    char *window = xmalloc(WAL_SCAN_BYTES);
+    enum errc rc = E_OK;
+    size_t got = 0;
+    for (uint64_t at = WAL_HEAD_BYTES; rc == E_OK && at < end; at += got) {
+        rc = os_pread(from, window, (size_t)min_u64(WAL_SCAN_BYTES, end - at), at, &got, e);
+        if (rc == E_OK && !got)
+            rc = fail(e, E_IO, "a log segment became shorter while it was read");
+        if (rc == E_OK)
+            rc = os_pwrite(to, str_of(window, got), at, e);
+    }
+    free(window);
+    return rc;
+}
+
+static enum errc copy_turn(struct os_file *from, struct os_file *to, const struct seg_head *head,
+                           struct wal_report *report, struct err *e)
+{
+    enum errc rc = scan_written(from, head, report, e);
+    struct seg s = {.f = to, .seq = head->seq, .salt = head->salt, .size = report->end};
+    if (rc == E_OK)
+        rc = head_write(&s, e);
+    if (rc == E_OK)
+        rc = copy_records(from, to, report->end, e);
+    return rc == E_OK ? os_sync(to, e) : rc;
+}
+
+enum errc wal_copy_file(struct os *os, const char *path, const char *copy, uint64_t released,
+                        uint64_t *seq, struct wal_report *report, struct err *e)
+{
+    struct os_file *from, *to;
+    struct seg_head head;
+    enum errc rc = open_used(os, path, released, &from, &head, e);
+    if (rc != E_OK)
+        return rc;
+    *seq = head.seq;
+    rc = os_open(os, copy, OS_WRITE | OS_FRESH, &to, e);
+    if (rc == E_OK) {
+        rc = copy_turn(from, to, &head, report, e);
+        os_close(to);
+    }
+    os_close(from);
     return rc;
 }
 
@@ -652,14 +809,26 @@ static struct seg *seg_after(const struct wal *w, uint64_t seq)
     return best;
 }
 
+struct replay_to {
+    wal_record *each;
+    void *arg;
+};
+
+static enum errc replay_place(void *arg, const struct wal_place *p)
+{
+    const struct replay_to *to = arg;
+    return p->state == WAL_RECORD ? to->each(to->arg, p->seq, p->payload) : E_OK;
+}
+
 static enum errc replay(struct wal *w, wal_record *each, void *arg, struct wal_report *report,
                         struct err *e)
 {
     enum errc rc = E_OK;
     uint64_t seq = 0;
+    struct replay_to to = {each, arg};
     for (struct seg *s; rc == E_OK && (s = seg_after(w, seq)); seq = s->seq) {
         struct seg_head head = {.seq = s->seq, .salt = s->salt};
-        rc = scan_segment(s->f, &head, each, arg, report, e);
+        rc = scan_segment(s->f, &head, s->size, replay_place, &to, report, e);
     }
     return rc;
 }

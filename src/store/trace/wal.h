@@ -23,9 +23,11 @@ struct wal_report {
     uint64_t damaged_records; /* unreadable, though later ones could be read */
     uint64_t damaged_bytes;
     uint64_t torn_bytes; /* unfinished write at the end */
+    uint64_t end;        /* behind the last readable record of the segment scanned last */
 };
 
-/* Gets each record in order. An error other than E_OK counts the record as damaged. */
+/* Gets each record in order. E_VERSION ends the scan; another error counts the record as damaged.
+ */
 typedef enum errc wal_record(void *arg, uint64_t seq, struct str payload);
 
 /* Opens the log directory (created when absent), replays the segments after `released` into each()
@@ -56,10 +58,47 @@ void wal_release(struct wal *w, uint64_t seq);
 MUST_CHECK enum errc wal_probe(struct wal *w, struct err *e);
 uint64_t wal_disk_bytes(struct wal *w);
 
+/* --- reading segment files from outside, also those in use --- */
+
+enum wal_state { WAL_RECORD, WAL_BAD_PAYLOAD, WAL_BAD_HEAD };
+
+/* What lies at a place of a segment. */
+struct wal_place {
+    uint64_t seq, at, bytes;
+    uint32_t index; /* of a record */
+    enum wal_state state;
+    struct str payload; /* as it is read, also when it is bad */
+};
+
+/* Gets each place in order. Of a record E_VERSION ends the scan and another error counts it as
+ * damaged; at a bad head any error ends the scan. */
+typedef enum errc wal_visit(void *arg, const struct wal_place *p);
+
 /* Reads one segment file without changing it. E_NOT_FOUND when it is none (or a spare at or below
  * `released`). */
 MUST_CHECK enum errc wal_scan_file(struct os *os, const char *path, uint64_t released,
-                                   wal_record *each, void *arg, struct wal_report *report,
+                                   wal_visit *visit, void *arg, struct wal_report *report,
+                                   struct err *e);
+/* Were segments behind `released` released too? Sequence numbers are given out one after the other,
+ * so one that is missing was given up, and a manifest that does not say so has lost its end. */
+MUST_CHECK enum errc wal_has_gap(struct os *os, const char *dir, uint64_t released, bool *gap,
+                                 struct err *e);
+
+struct wal_head_copy {
+    uint64_t at, seq, size;
+    uint32_t version;
+    bool ok;
+};
+/* Both copies of a segment's head, as they are. */
+MUST_CHECK enum errc wal_read_heads(struct os *os, const char *path, struct wal_head_copy out[2],
+                                    struct err *e);
+
+/* Copies what is written of a segment that may be in use, damage included, and syncs the copy. What
+ * was in the segment when this is called is in the copy. When the segment is given another turn
+ * meanwhile the copy is of no use; but then the manifest, read from now on, releases *seq.
+ * E_NOT_FOUND: no segment, or a spare at or below `released`. */
+MUST_CHECK enum errc wal_copy_file(struct os *os, const char *path, const char *copy,
+                                   uint64_t released, uint64_t *seq, struct wal_report *report,
                                    struct err *e);
 
 #endif
