@@ -3,6 +3,7 @@
  * fuzzer's build takes any checksum, so damage reaches the parts behind them. */
 #include "base/os/sim.h"
 #include "store/trace/block.h"
+#include "store/trace/care.h"
 #include "store/trace/discover.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -85,8 +86,34 @@ static void read_all(struct os *os, struct block *b)
     ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
 }
 
+static bool on_saved(void *arg, struct span *const *spans, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        ensure(spans[i]->resource && spans[i]->name.p);
+    *(uint64_t *)arg += n;
+    return true;
+}
+
+/* Whatever is wrong: what is saved and what is lost are all the spans there are. */
+static void salvage(struct block *b)
+{
+    struct block_lost lost;
+    uint64_t saved = 0;
+    enum errc code = block_salvage(b, on_saved, &saved, &lost, NULL);
+    ensure(code == E_OK || code == E_NO_MEMORY);
+    ensure(code == E_NO_MEMORY || saved + lost.spans == block_meta(b)->span_count);
+}
+
+static void on_row(void *arg, const char *kind, const struct dump_field *fields, size_t n)
+{
+    *(uint64_t *)arg += strlen(kind);
+    for (size_t i = 0; i < n; i++)
+        *(uint64_t *)arg += fields[i].number + fields[i].text.n;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
+    uint64_t sum = 0, bad;
     struct os *os = os_mem_new();
     struct os_file *f;
     struct block *b;
@@ -97,6 +124,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         read_all(os, b);
         block_unref(b);
     }
+    if (block_open_damaged(os, "/b", &b, NULL) == E_OK) {
+        salvage(b);
+        block_unref(b);
+    }
+    ensure(os_rename(os, "/b", "/b.blk", NULL) == E_OK);
+    ensure(store_dump(os, "/b.blk", 0, on_row, &sum, &bad, NULL) == E_OK);
     os_sim_free(os);
     return 0;
 }

@@ -3,6 +3,7 @@
  * whether it is the file itself or the payload of a valid edit. */
 #include "base/log.h"
 #include "base/os/sim.h"
+#include "store/trace/care.h"
 #include "store/trace/record.h"
 #include "store/trace/trace_store.h"
 
@@ -66,6 +67,28 @@ static void say(void *arg, const char *line)
     (void)line;
 }
 
+static void on_row(void *arg, const char *kind, const struct dump_field *fields, size_t n)
+{
+    (void)arg;
+    if (!kind || (n && !fields[n - 1].name))
+        abort();
+}
+
+/* Dump, backup and repair of the store with this manifest. */
+static void care(struct os *os)
+{
+    struct backup_report report;
+    uint64_t bad;
+    unsigned found;
+    (void)!store_dump(os, "/d", 0, on_row, NULL, &bad, NULL);
+    if (store_backup(os, "/d", "/backup", false, &report, NULL) == E_OK &&
+        store_verify(os, "/backup", say, NULL, NULL) != E_OK)
+        abort();
+    if (store_repair(os, "/d", false, say, NULL, &found, NULL) == E_OK &&
+        store_verify(os, "/d", say, NULL, NULL) != E_OK)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!size || size > 64 * KIB)
@@ -84,6 +107,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else
         put_file(os, "/d", "MANIFEST", in);
     (void)!store_verify(os, "/d", say, NULL, NULL);
+    if (data[0] & 2)
+        care(os);
     use(os, &c);
     use(os, &c);
     os_sim_free(os);

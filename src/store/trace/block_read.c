@@ -331,20 +331,9 @@ static bool verify_rows(struct reader *r, const struct shared *s, struct rows *g
     return true;
 }
 
-/* The columns that spans are not made from: parents are decoded, of others the checksum counts. */
+/* The columns that nobody has looked at: their checksums. */
 static bool verify_columns(struct reader *r, struct rows *g)
 {
-    const uint64_t *code;
-    const uint8_t *ids;
-    size_t orphans = 0;
-    if (!rows_nums(g, COL_PARENT, g->g->rows, &code))
-        return false;
-    for (uint32_t i = 0; code && i < g->g->rows; i++)
-        orphans += code[i] == PARENT_ORPHAN;
-    if (!rows_bytes(g, COL_ORPHAN, orphans * 8, &ids))
-        return false;
-    if (orphans && !ids)
-        return reader_bad(r, "the parent column");
     for (uint32_t i = 0; i < g->col_count; i++) {
         const struct rows_col *c = &g->cols[i];
         bool looked_at = c->nums || c->bytes || c->strs || c->tail;
