@@ -60,7 +60,8 @@ def exit_codes():
         equal(run(LYMER, "nonsense", ok=False).returncode, 2, "unknown command")
         equal(run(LYMER, "services", "--url", "http://127.0.0.1:1", ok=False).returncode, 4, "unreachable")
         equal(run(LYMER, "services", *url).returncode, 0, "empty is fine")
-        for command in ("serve", "load", "search", "trace", "services", "ops", "deps", "import", "export", "verify", "doctor", "version"):
+        for command in ("serve", "load", "search", "trace", "services", "ops", "deps", "import", "export", "backup", "restore", "verify", "repair", "dump", "doctor",
+                        "version"):
             text = out(command, "--help")
             check(command in text and len(text.splitlines()) > 3, command, text)
         check(re.match(r"lymer \d+\.\d+", out("version")), out("version"))

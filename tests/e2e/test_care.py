@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backup, restore, repair and dump as a user would use them."""
+import json
+import os
+import re
+import tempfile
+import threading
+
+from lib import LYMER, Server, check, equal, get, lymer, otlp, run, scenario, send
+
+
+def load(server, *flags):
+    lymer("load", "--endpoint", f"http://127.0.0.1:{server.port('otlp')}/v1/traces", *flags)
+
+
+def exported(*where):
+    """Trace id: its line. A trace may have grown since, so lines are compared by who knows better."""
+    lines = lymer("export", *where).stdout.splitlines()
+    return {json.loads(x)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"]: x for x in lines}
+
+
+@scenario
+def backup_of_a_server_under_load():
+    with Server("--memtable", "256KiB") as server, tempfile.TemporaryDirectory() as d:
+        load(server, "--traces", "100", "--seed", "1")
+        before = exported("--url", server.url())
+        stop, sent = threading.Event(), [0]
+
+        def keep_loading():
+            while not stop.is_set():
+                load(server, "--traces", "20", "--seed", str(100 + sent[0]))
+                sent[0] += 1
+
+        loader = threading.Thread(target=keep_loading)
+        loader.start()
+        try:
+            for i in range(2):
+                dest = os.path.join(d, f"backup-{i}")
+                trace, message = otlp(service=f"mark-{i}")
+                equal(send(server, message)[0], 200, "send")
+                said = json.loads(lymer("backup", dest, "--data", server.data, "-o", "json", *(["--copy"] if i % 2 else [])).stdout)
+                equal(said["blocks_linked"], 0 if i % 2 else said["blocks"], "linked")
+                check(b"damaged" not in lymer("verify", dest).stdout, "verify of a backup")
+                restored = os.path.join(d, f"restored-{i}")
+                lymer("restore", dest, restored)
+                now = exported("--data", restored)
+                check(trace in now, "the trace acknowledged just before backup", i)
+                lost = [t for t, line in before.items() if now.get(t) != line]
+                check(not lost, len(lost), "traces of before backup", i, "are not in it")
+                check(b"nothing is damaged" in lymer("repair", restored).stdout, "repair of what is whole")
+        finally:
+            stop.set()
+            loader.join()
+        check(sent[0] > 0, "nothing was sent meanwhile")
+        last = os.path.join(d, "last")
+        everything = exported("--url", server.url())
+        lymer("backup", last, "--data", server.data)
+        server.stop()
+        with Server(data=last) as copy:
+            equal(exported("--url", copy.url()) == everything, True, "a server on the backup has every trace")
+            copy.stop()
+
+
+@scenario
+def backup_refuses_to_overwrite():
+    with Server() as server, tempfile.TemporaryDirectory() as d:
+        load(server, "--traces", "5")
+        dest = os.path.join(d, "b")
+        lymer("backup", dest, "--data", server.data)
+        again = run(LYMER, "backup", dest, "--data", server.data, ok=False)
+        equal(again.returncode, 1, "a destination that is not empty")
+        check(b"not empty" in again.stderr, again.stderr)
+        equal(run(LYMER, "restore", dest, server.data, ok=False).returncode, 1, "into a directory in use")
+        equal(run(LYMER, "backup", os.path.join(d, "c"), "--data", os.path.join(d, "none"), ok=False).returncode, 3, "no store")
+        with open(os.path.join(dest, "FORMAT"), "w") as f:
+            f.write("a backup that was not finished\n")
+        for command in (["verify", dest], ["serve", "--data", dest, "--port-offset", "1"], ["restore", dest, os.path.join(d, "r")]):
+            done = run(LYMER, *command, ok=False)
+            check(done.returncode != 0 and b"not finished" in done.stderr, command, done.stderr)
+
+
+def flip(path, at, bit=1):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ bit]))
+
+
+def spans_of(line):
+    """Each span whole, with what its resource and scope say."""
+    for resource in json.loads(line)["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            origin = json.dumps([resource["resource"], scope["scope"]])
+            yield from (origin + json.dumps(span) for span in scope["spans"])
+
+
+def spans(lines):
+    return {span for line in lines.values() for span in spans_of(line)}
+
+
+@scenario
+def repair_and_dump():
+    with Server("--memtable", "256KiB") as server:
+        load(server, "--traces", "400", "--seed", "5")
+        before = exported("--url", server.url())
+        equal(run(LYMER, "repair", server.data, ok=False).returncode, 4, "a directory in use")
+        server.stop()
+        blocks = os.path.join(server.data, "blocks")
+        names = sorted(os.listdir(blocks))
+        check(len(names) > 2, names)
+        victim = os.path.join(blocks, names[1])
+
+        # Where is the span id column of the first row group? The dump knows.
+        rows = json.loads(lymer("dump", victim, "-o", "json").stdout)
+        column = next(r for r in rows if r["row"] == "column" and r.get("name") == "span id")
+        equal(column["checksum"], "ok", "checksum")
+        flip(victim, column["at"] + column["bytes"] // 2)
+        done = run(LYMER, "dump", victim, ok=False)
+        equal(done.returncode, 1, "dump of a damaged block")
+        bad = [x for x in done.stdout.decode().splitlines() if "checksum=bad" in x]
+        check(len(bad) == 1 and "span id" in bad[0], bad)
+
+        dry = run(LYMER, "repair", server.data, "--dry-run", ok=False)
+        equal(dry.returncode, 1, "dry run")
+        check(b"would be set aside" in dry.stdout and os.path.exists(victim), dry.stdout)
+        done = run(LYMER, "repair", server.data, ok=False)
+        equal(done.returncode, 1, "something was repaired")
+        check(names[1].encode() in done.stdout and b"spans of tenant default that began between" in done.stdout, done.stdout)
+        check(not os.path.exists(victim) and os.path.exists(os.path.join(server.data, "damaged", names[1])), "set aside")
+        equal(run(LYMER, "repair", server.data, ok=False).returncode, 0, "nothing is left to repair")
+        after = exported("--data", server.data)
+        lost = spans(before) - spans(after)
+        check(lost and spans(after) < spans(before), "what is there is as it was")
+        said = re.search(rb"lost: (\d+) spans", done.stdout)
+        equal(int(said[1]), len(lost), "what it says is lost")
+
+        # A damaged index, and a damaged attribute column: every trace stays.
+        victim = os.path.join(blocks, names[2])
+        rows = json.loads(lymer("dump", victim, "-o", "json").stdout)
+        flip(victim, next(r for r in rows if r["row"] == "tail")["at"] + 1)
+        equal(run(LYMER, "verify", server.data, ok=False).returncode, 1, "verify")
+        equal(run(LYMER, "repair", server.data, ok=False).returncode, 1, "repair")
+        equal(exported("--data", server.data) == after, True, "a damaged index costs nothing")
+
+        flip(os.path.join(server.data, "MANIFEST"), 3)
+        done = run(LYMER, "repair", server.data, "-o", "json", ok=False)
+        equal(json.loads(done.stdout)["repaired"], True, done.stdout)
+        equal(exported("--data", server.data) == after, True, "a damaged manifest costs no span")
+        with Server(data=server.data) as again:
+            check(get(again.url("/api/services"))["data"], "names are there again")
+            again.stop()
