@@ -105,7 +105,7 @@ static bool ready_maker(struct salvage *x)
 static void take_run(struct salvage *x)
 {
     bool more = ready_maker(x);
-    struct trace_read t = {.r = x->r, .s = x->s, .a = &x->a, .maker = x->maker};
+    struct trace_read t = {.r = x->r, .s = x->s, .maker = x->maker};
     while (more && !x->stop)
         more = take_part(x, &t) && x->part == 0 && x->group < x->b->group_count &&
                x->b->groups[x->group].continues;

@@ -6,9 +6,9 @@
  * FORMAT file has a manifest, or has lost it. Blocks that the manifest does not name are builds
  * that a crash cut short: their batches are still in the log, so the files are removed. But when
  * the manifest itself is damaged or gone, such a block may be all there is of its spans: it is
- * adopted, and its names are read from its spans. When only the end of the manifest is unreadable,
- * and the log says that it was released further, repair adopts too; any other start sets the block
- * aside, for after a power cut its batches may be in the log in part. */
+ * adopted, and its names are read from its spans. So it is when only the end of the manifest is
+ * unreadable and yet must have been committed: the log was released further than it says, or blocks
+ * that it names are gone, for they were merged. */
 #include "store/trace/store_parts.h"
 
 #include "base/log.h"
@@ -361,12 +361,10 @@ static enum errc open_parts(struct store *s, struct manifest_state_in *in, struc
 
 /* --- files the manifest does not name --- */
 
-enum stray_fate { STRAY_REMOVED, STRAY_SET_ASIDE, STRAY_ADOPTED };
-
 struct strays {
     struct store *s;
     struct manifest_state_in *in;
-    enum stray_fate fate;
+    bool adopt;
 };
 
 static bool is_named(const struct manifest_state_in *in, uint64_t id)
@@ -443,10 +441,8 @@ static void handle_stray(void *arg, const char *name)
     if (block && is_named(x->in, id))
         return;
     char *path = store_path(x->s->blocks_dir, name);
-    if (block && x->fate == STRAY_ADOPTED)
+    if (block && x->adopt)
         adopt(x, path, id, tenant);
-    else if (block && x->fate == STRAY_SET_ASIDE)
-        set_aside(x->s, path);
     else if (block && os_unlink(x->s->os, path, NULL) != E_OK)
         log_warn("store", "cannot remove the unfinished block %s", path);
     if (block)
@@ -454,11 +450,11 @@ static void handle_stray(void *arg, const char *name)
     free(path);
 }
 
-static enum errc handle_strays(struct store *s, struct manifest_state_in *in, enum stray_fate fate,
+static enum errc handle_strays(struct store *s, struct manifest_state_in *in, bool adopt_them,
                                struct err *e)
 {
     struct name_list names;
-    struct strays x = {.s = s, .in = in, .fate = fate};
+    struct strays x = {.s = s, .in = in, .adopt = adopt_them};
     enum errc rc = name_list_read(s->os, s->blocks_dir, &names, e);
     for (size_t i = 0; rc == E_OK && i < names.n; i++)
         handle_stray(&x, names.v[i]);
@@ -481,18 +477,24 @@ static void keep_damaged_manifest(struct store *s)
     free(dir);
 }
 
-static enum errc has_unnamed_block(struct os *os, const char *dir,
-                                   const struct manifest_state_in *in, bool *yes, struct err *e)
+/* What the folder of blocks and the manifest do not agree about. */
+static enum errc compare_blocks(struct os *os, const char *dir, const struct manifest_state_in *in,
+                                bool *unnamed, bool *missing, struct err *e)
 {
     struct name_list names;
     char *blocks = store_path(dir, "blocks");
     enum errc rc = name_list_read(os, blocks, &names, e);
-    *yes = false;
+    size_t there = 0;
+    *unnamed = false;
     for (size_t i = 0; rc == E_OK && i < names.n; i++) {
         uint64_t id;
         struct str tenant;
-        *yes |= store_block_name(names.v[i], &id, &tenant) && !is_named(in, id);
+        if (!store_block_name(names.v[i], &id, &tenant))
+            continue;
+        there += is_named(in, id);
+        *unnamed |= !is_named(in, id);
     }
+    *missing = there < in->block_n;
     name_list_fini(&names);
     free(blocks);
     return rc;
@@ -501,14 +503,16 @@ static enum errc has_unnamed_block(struct os *os, const char *dir,
 enum errc store_end_is_lost(struct os *os, const char *dir, const struct manifest_state_in *in,
                             const struct manifest_report *report, bool *lost, struct err *e)
 {
+    bool unnamed, missing, gap = false;
     *lost = false;
     if (!report->torn_bytes)
         return E_OK;
-    enum errc rc = has_unnamed_block(os, dir, in, lost, e);
+    enum errc rc = compare_blocks(os, dir, in, &unnamed, &missing, e);
     char *wal_dir = store_path(dir, "wal");
-    if (rc == E_OK && *lost)
-        rc = wal_has_gap(os, wal_dir, in->released, lost, e);
+    if (rc == E_OK && unnamed)
+        rc = wal_has_gap(os, wal_dir, in->released, &gap, e);
     free(wal_dir);
+    *lost = rc == E_OK && unnamed && (missing || gap);
     return rc;
 }
 
@@ -521,11 +525,10 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                                    .now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS)};
     enum errc rc = manifest_open(&s->manifest, s->os, s->dir, manifest_state_apply, &in, &report,
                                  e);
-    bool cut = false;
+    bool end_lost = false;
     if (rc == E_OK)
-        rc = store_end_is_lost(s->os, s->dir, &in, &report, &cut, e);
-    bool damaged = rc == E_OK &&
-                   (report.unreadable || report.damaged_edits || (cut && s->config.adopt));
+        rc = store_end_is_lost(s->os, s->dir, &in, &report, &end_lost, e);
+    bool damaged = rc == E_OK && (report.unreadable || report.damaged_edits || end_lost);
     bool adopt_them = damaged || (rc == E_OK && report.missing); /* blocks beside no manifest */
     s->next_block = in.next_block;
     if (damaged)
@@ -533,11 +536,7 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
     if (adopt_them && !fresh)
         edit_number(lost, EDIT_NEXT_ID, s->next_block); /* anything: the manifest is rewritten */
     if (rc == E_OK)
-        rc = handle_strays(s, &in,
-                           adopt_them ? STRAY_ADOPTED
-                           : cut      ? STRAY_SET_ASIDE
-                                      : STRAY_REMOVED,
-                           e);
+        rc = handle_strays(s, &in, adopt_them, e);
     if (rc == E_OK)
         rc = open_parts(s, &in, v, lost, e);
     if (rc == E_OK && report.torn_bytes)

@@ -389,7 +389,6 @@ static enum errc mend(struct repair *r, struct err *e)
     struct store_config c;
     store_config_defaults(&c, r->os, r->dir);
     c.threads = false;
-    c.adopt = true;
     c.retention_ns = 0;
     enum errc rc = keep_segments(r, e);
     if (rc == E_OK)

@@ -182,9 +182,9 @@ struct manifest_state_in {
     uint32_t now_minute;
 };
 
-/* Is the unreadable end of the manifest more than a commit that a crash cut short? Then the log was
- * released further than the manifest says, and a block that it does not name is all there is of its
- * spans. */
+/* Is the unreadable end of the manifest more than a commit that a crash cut short? A block that it
+ * does not name is all there is of its spans when the log was released further than the manifest
+ * says, and when blocks that it names are gone, for they were merged into it. */
 MUST_CHECK enum errc store_end_is_lost(struct os *os, const char *dir,
                                        const struct manifest_state_in *in,
                                        const struct manifest_report *report, bool *lost,

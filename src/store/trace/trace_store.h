@@ -41,8 +41,7 @@ struct store_config {
     uint32_t queue_max;       /* batches waiting for the writer */
     uint32_t services_max,
         operations_max; /* per tenant; past it names are counted under an overflow name */
-    bool adopt;   /* repair: take over blocks that a manifest without its end may have named */
-    bool threads; /* false: no threads; store_step() does the work (simulator) */
+    bool threads;       /* false: no threads; store_step() does the work (simulator) */
 };
 
 void store_config_defaults(struct store_config *c, struct os *os, const char *dir);

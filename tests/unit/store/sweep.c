@@ -193,7 +193,7 @@ static void rot_comes_and_goes(uint64_t seed, struct tally *tally)
     run_begin(&r, seed, SYNC_EACH, RICH, tally);
     run_serve(&r, 20 + world_roll(r.w, 40));
     for (unsigned n = 20; n; n--) {
-        struct damage damage = {0};
+        struct world_damage damage = {0};
         const char *path = any_bit(&r, &bit);
         CHECK(sim_flip_bit(r.os, path, bit));
         struct snap *snap = store_snap(r.s);
@@ -246,7 +246,7 @@ static uint64_t lost_spans(const struct world *w, uint32_t *batches)
 static void check_loss(struct run *r, const char *path, const struct verdict *before,
                        const struct verdict *after, enum errc verified)
 {
-    struct damage damage = {0};
+    struct world_damage damage = {0};
     uint32_t batches;
     struct snap *snap = store_snap(r->s);
     const char *bad = world_read(r->w, snap, &damage);
