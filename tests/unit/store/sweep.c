@@ -14,6 +14,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -193,7 +194,7 @@ static void rot_comes_and_goes(uint64_t seed, struct tally *tally)
     run_begin(&r, seed, SYNC_EACH, RICH, tally);
     run_serve(&r, 20 + world_roll(r.w, 40));
     for (unsigned n = 20; n; n--) {
-        struct world_damage damage = {0};
+        struct rot damage = {0};
         const char *path = any_bit(&r, &bit);
         CHECK(sim_flip_bit(r.os, path, bit));
         struct snap *snap = store_snap(r.s);
@@ -246,7 +247,7 @@ static uint64_t lost_spans(const struct world *w, uint32_t *batches)
 static void check_loss(struct run *r, const char *path, const struct verdict *before,
                        const struct verdict *after, enum errc verified)
 {
-    struct world_damage damage = {0};
+    struct rot damage = {0};
     uint32_t batches;
     struct snap *snap = store_snap(r->s);
     const char *bad = world_read(r->w, snap, &damage);
@@ -363,30 +364,43 @@ static const struct {
 
 #define LIE_SEEDS 2000u /* within so many each is found */
 
-/* A mistake ends the process, so each lie has its own. */
-static bool finds(enum sim_lie lie, const char *part, uint64_t first)
+/* A mistake ends the process, so each sweep has its own. True when one was found; *seed is where.
+ */
+static bool finds(enum sim_lie lie, const char *part, uint64_t first, uint64_t seeds,
+                  uint64_t *seed)
 {
+    uint64_t *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                        0);
+    CHECK(at != MAP_FAILED);
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
+        struct tally tally = {0};
         if (!freopen("/dev/null", "w", stdout))
             _exit(2);
         run_lie(lie, part);
-        sweep(first, LIE_SEEDS, 0);
+        for (*at = first; *at - first < seeds; ++*at)
+            sweep_seed(*at, &tally);
         _exit(0);
     }
     int status = 0;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    *seed = *at;
+    munmap(at, sizeof *at);
     return WIFEXITED(status) && WEXITSTATUS(status) == 1;
 }
 
+/* The seed that finds the lie finds nothing without it. */
 TEST(broken_promises_are_found)
 {
     for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
-        uint64_t first = test_rand() >> 16;
-        if (!finds(lies[i].lie, lies[i].part, first))
+        uint64_t first = test_rand() >> 16, seed;
+        if (!finds(lies[i].lie, lies[i].part, first, LIE_SEEDS, &seed))
             test_fail(__FILE__, __LINE__, "lie %d about %s is not found in seeds %llu..%llu",
                       (int)lies[i].lie, lies[i].part, (unsigned long long)first,
                       (unsigned long long)first + LIE_SEEDS - 1);
+        if (finds(SIM_HONEST, "", seed, 1, &seed))
+            test_fail(__FILE__, __LINE__, "seed %llu fails without a lie",
+                      (unsigned long long)seed);
     }
 }

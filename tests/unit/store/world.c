@@ -227,7 +227,7 @@ struct walk {
     uint32_t tenant;
     const char *bad;
     uint64_t last_ns;
-    struct world_damage *damage;
+    struct rot *damage;
     struct arena arena; /* of one trace */
 };
 
@@ -284,7 +284,7 @@ static bool check_trace(void *arg, const uint8_t id[16])
     return !k->bad;
 }
 
-const char *world_read(struct world *w, struct snap *snap, struct world_damage *damage)
+const char *world_read(struct world *w, struct snap *snap, struct rot *damage)
 {
     struct walk k = {.w = w, .snap = snap, .damage = damage};
     struct err e;

@@ -84,13 +84,13 @@ void world_cap(struct world *w, bool capped);
 const char *world_compare(struct world *w, struct store *s, bool after_crash);
 /* What is no mistake where a bit was flipped: answers that say that the data is damaged, and spans
  * that are there twice. */
-struct world_damage {
+struct rot {
     unsigned answers, twice;
 };
 
 /* Marks what a snapshot holds, and says what is wrong with it. With `damage` NULL that is wrong
  * too. */
-const char *world_read(struct world *w, struct snap *snap, struct world_damage *damage);
+const char *world_read(struct world *w, struct snap *snap, struct rot *damage);
 /* Batches that a crash took are forgotten: from now on they must stay away. */
 void world_forget_missing(struct world *w);
 
