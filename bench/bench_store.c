@@ -124,6 +124,27 @@ static void append_all(struct store *s)
     wait_for(&items[item_n - 1]);
 }
 
+/* The first page, and the one behind it. */
+static void time_search(struct snap *snap, const char *what, const char *where,
+                        struct trace_query q)
+{
+    struct trace_hits hits = {.n = 0};
+    struct trace_hit after;
+    for (int page = 1; page < 3; page++) {
+        struct arena a = arena_init(1 * GIB);
+        uint64_t before = cpu_ns();
+        (void)!snap_search(snap, &q, &a, &hits, NULL);
+        printf("search, %s, page %d, %u hits, %u of %u blocks, %.2f MB read, %s: %.1f us\n", what,
+               page, hits.n, hits.blocks_read, hits.blocks, (double)hits.bytes_read / 1e6, where,
+               (double)(cpu_ns() - before) / 1e3);
+        after = hits.next;
+        q.after = &after;
+        arena_fini(&a);
+        if (!hits.more)
+            break;
+    }
+}
+
 static void time_reads(struct store *s, const char *where)
 {
     struct snap *snap = store_snap(s);
@@ -138,7 +159,6 @@ static void time_reads(struct store *s, const char *where)
         arena_fini(&a);
     }
     printf("trace by id, %s: %.1f us\n", where, (double)trace_ns / 50e3);
-    struct arena a = arena_init(1 * GIB);
     struct tag_filter tag = {.key = STR("no.such.key"), .value = STR("x")};
     struct trace_query q = {.tenant = STR("default"),
                             .service = STR("frontend"),
@@ -146,18 +166,29 @@ static void time_reads(struct store *s, const char *where)
                             .start_max_ns = UINT64_MAX,
                             .duration_min_ns = 50 * NS_PER_MS,
                             .limit = 20};
-    struct trace_hits hits;
-    uint64_t before = cpu_ns();
-    (void)!snap_search(snap, &q, &a, &hits, NULL);
-    printf("search, %u hits, %s: %.1f us\n", hits.n, where, (double)(cpu_ns() - before) / 1e3);
+    time_search(snap, "newest", where, q);
     q.tags = &tag;
     q.tag_count = 1;
-    before = cpu_ns();
-    (void)!snap_search(snap, &q, &a, &hits, NULL);
-    printf("search for nothing, %s: %.1f us\n", where, (double)(cpu_ns() - before) / 1e3);
+    time_search(snap, "no such key", where, q);
+    q = (struct trace_query){.tenant = STR("default"),
+                             .kind = -1,
+                             .start_max_ns = UINT64_MAX,
+                             .limit = 20,
+                             .order = ORDER_SLOWEST};
+    time_search(snap, "slowest", where, q);
+    q.service = STR("cart");
+    time_search(snap, "slowest of cart", where, q);
+    q.service = STR("frontend");
+    time_search(snap, "slowest of frontend", where, q);
+    q.order = ORDER_MOST_SPANS;
+    time_search(snap, "most spans", where, q);
+    q.order = ORDER_MOST_ERRORS;
+    q.statuses = 1u << STATUS_ERROR;
+    time_search(snap, "most errors", where, q);
+    struct arena a = arena_init(1 * GIB);
     struct dependency *deps;
     size_t n;
-    before = cpu_ns();
+    uint64_t before = cpu_ns();
     (void)!snap_dependencies(snap, STR("default"), 0, UINT64_MAX, &a, &deps, &n);
     printf("%zu dependencies, %s: %.1f us\n", n, where, (double)(cpu_ns() - before) / 1e3);
     arena_fini(&a);

@@ -25,23 +25,41 @@ static bool on_trace(void *arg, const uint8_t id[16], uint64_t min_ns)
     return code == E_OK;
 }
 
-static uint64_t on_hit(void *arg, const uint8_t id[16], uint64_t start_ns)
+static enum errc search_all(struct block *b, const struct trace_query *q, struct arena *a)
 {
-    *(uint64_t *)arg += id[0] + start_ns;
-    return 0;
+    struct block_search *s;
+    uint64_t bytes_read = 0;
+    bool found;
+    enum errc code = block_search_open(b, q, a, &bytes_read, &s, NULL);
+    for (uint32_t i = 0; !code && s && i < block_group_count(b); i++) {
+        struct block_hit *hits;
+        uint32_t n;
+        code = block_search_group(s, i, 1000 * (i & 1), a, &hits, &n, NULL);
+        for (uint32_t k = 0; !code && k < n; k++) {
+            struct trace_hit hit = hits[k].hit;
+            code = order_counts(q->order)
+                       ? block_count_trace(b, q->order, hit.trace_id, &bytes_read, &hit, NULL)
+                       : block_search_trace(s, hit.trace_id, &found, &hit, NULL);
+        }
+    }
+    return code;
 }
 
 static void search(struct block *b, struct tag_filter tag, uint64_t duration_ns)
 {
-    uint64_t sum = 0;
-    struct trace_query q = {.kind = -1,
-                            .start_max_ns = UINT64_MAX,
-                            .duration_min_ns = duration_ns,
-                            .tags = &tag,
-                            .tag_count = 1,
-                            .limit = 20};
-    enum errc code = block_search(b, &q, on_hit, &sum, NULL);
-    ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
+    for (int order = 0; order < ORDER_COUNT; order++) {
+        struct arena a = arena_init(32 * MIB);
+        struct trace_query q = {.kind = -1,
+                                .start_max_ns = UINT64_MAX,
+                                .duration_min_ns = duration_ns,
+                                .tags = &tag,
+                                .tag_count = 1,
+                                .limit = 20,
+                                .order = (enum query_order)order};
+        enum errc code = search_all(b, &q, &a);
+        ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);
+        arena_fini(&a);
+    }
 }
 
 static void on_cost(void *arg, enum cost_kind kind, struct str name, enum attr_type type,

@@ -103,12 +103,45 @@ uint64_t block_shared_bytes(const struct block *b);
 MUST_CHECK enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a,
                                  struct trace *t, struct err *e);
 
-/* Calls hit(arg, trace id, start) for the newest matching span of each trace (of each part of a
- * huge one), newest part of the block first; hit returns the start below which it is no longer
- * interested (0: all), so that older parts are skipped. */
-typedef uint64_t block_hit(void *arg, const uint8_t trace_id[16], uint64_t start_ns);
-MUST_CHECK enum errc block_search(struct block *b, const struct trace_query *q, block_hit *hit,
-                                  void *arg, struct err *e);
+/* --- searching ------------------------------------------------------------------------------ *
+ * One query on one block, a row group at a time, in whatever order suits who searches many. */
+
+struct block_search;
+
+/* What every span of a row group lies within. */
+struct block_bounds {
+    uint64_t min_ns, max_ns, max_duration_ns;
+};
+
+uint32_t block_group_count(const struct block *b);
+struct block_bounds block_group_bounds(const struct block *b, uint32_t group);
+
+/* By what is resident: false when nothing of the block can match. */
+bool block_may_match(const struct block *b, const struct trace_query *q);
+/* Prepares: *out lives in the arena, or is NULL when nothing of the block can match. Borrows q.
+ * What is read later is added to *bytes_read. One thread at a time. */
+MUST_CHECK enum errc block_search_open(struct block *b, const struct trace_query *q,
+                                       struct arena *a, uint64_t *bytes_read,
+                                       struct block_search **out, struct err *e);
+
+/* A trace with a matching span in a row group, and its rank as far as the group knows it. */
+struct block_hit {
+    struct trace_hit hit;
+    bool whole; /* the block has no more rows of the trace */
+};
+
+/* What the group has, each trace once, in memory of the arena. Spans worth less than `floor` (a
+ * start, a duration) do not count. */
+MUST_CHECK enum errc block_search_group(struct block_search *s, uint32_t group, uint64_t floor,
+                                        struct arena *a, struct block_hit **hits, uint32_t *n,
+                                        struct err *e);
+/* The rank of one trace by what the whole block has of it; *found is false when that is no matching
+ * span. Not for orders by count. */
+MUST_CHECK enum errc block_search_trace(struct block_search *s, const uint8_t id[16], bool *found,
+                                        struct trace_hit *out, struct err *e);
+/* The same for orders by count, which do not ask for a match here. */
+MUST_CHECK enum errc block_count_trace(struct block *b, enum query_order o, const uint8_t id[16],
+                                       uint64_t *bytes_read, struct trace_hit *out, struct err *e);
 
 /* Every trace of the block in its order: id and first start. */
 MUST_CHECK enum errc

@@ -18,6 +18,14 @@ static struct reader *pool;
 static unsigned pool_count;
 static _Atomic uint64_t blocks_opened;
 
+/* Decoded meta sections of all blocks that are kept for the next call; past it those that were not
+ * asked for longest go. */
+#define SHARED_BYTES_MAX (32 * MIB)
+
+static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER; /* protects the three below */
+static struct shared *shared_newest, *shared_oldest;
+static size_t shared_bytes;
+
 /* --- reader contexts --- */
 
 /* Lock held. The reader that knows the block, or else the one that was unused longest. */
@@ -34,9 +42,12 @@ static struct reader *pool_pick(const struct block *b)
     return r;
 }
 
+static void shared_unref(struct shared *s);
+
 void reader_forget(struct reader *r)
 {
     arena_reset_warm(&r->a, READER_BYTES_KEEP);
+    shared_unref(r->shared);
     r->serial = 0;
     r->shared = NULL;
     r->rows = NULL;
@@ -58,13 +69,16 @@ struct reader *reader_take(struct block *b, struct err *e)
     r->b = b;
     r->e = e;
     r->code = E_OK;
+    r->bytes_read = 0;
     return r;
 }
 
 enum errc reader_give(struct reader *r)
 {
     enum errc code = r->code;
-    if (code || r->a.used_bytes > READER_BYTES_KEEP) /* half read, or too much to keep */
+    /* Half read, or too much to keep. */
+    if (code || r->a.used_bytes > READER_BYTES_KEEP ||
+        (r->shared && r->shared->arena.used_bytes > SHARED_BYTES_MAX))
         reader_forget(r);
     pthread_mutex_lock(&pool_lock);
     bool keep = pool_count < POOL_MAX;
@@ -75,6 +89,7 @@ enum errc reader_give(struct reader *r)
     }
     pthread_mutex_unlock(&pool_lock);
     if (!keep) {
+        shared_unref(r->shared);
         arena_fini(&r->a);
         zstd_ctx_free(r->zstd);
         free(r);
@@ -117,6 +132,7 @@ const uint8_t *reader_raw(struct reader *r, uint64_t off, uint64_t len)
         r->code = r->code ? r->code : code;
         return NULL;
     }
+    r->bytes_read += got;
     if (got != len) {
         reader_bad(r, "the end");
         return NULL;
@@ -281,8 +297,11 @@ static enum errc parse_tail(struct block *b, const struct block_trailer *t, stru
     return E_OK;
 }
 
+static void shared_drop(struct block *b);
+
 static void block_free(struct block *b)
 {
+    shared_drop(b);
     for (uint32_t i = 0; i < b->service_count; i++)
         free((void *)(uintptr_t)b->services[i].p);
     free(b->services);
@@ -511,11 +530,10 @@ static void unpack_origins(struct reader *r, struct unpacker *u, struct shared *
     }
 }
 
-const struct shared *shared_read(struct reader *r)
+/* Decodes into the reader's arena. */
+static struct shared *shared_decode(struct reader *r)
 {
     struct block *b = r->b;
-    if (r->shared)
-        return r->shared;
     struct shared *s = reader_alloc(r, 1, sizeof *s);
     const uint8_t *in = s ? reader_bytes(r, b->shared_off, b->shared_len, b->shared_crc,
                                          "the meta section")
@@ -531,9 +549,106 @@ const struct shared *shared_read(struct reader *r)
     unpack_origins(r, &u, s);
     for (int t = 0; t < TABLE_COUNT; t++)
         unpack_shapes(r, &u, s, t);
-    if (reader_check(r, &u, "the meta section"))
-        r->shared = s;
-    return r->shared;
+    return reader_check(r, &u, "the meta section") ? s : NULL;
+}
+
+/* --- decoded meta sections that are kept; the lock is held --- */
+
+static void shared_unlink(struct shared *s)
+{
+    *(s->newer ? &s->newer->older : &shared_newest) = s->older;
+    *(s->older ? &s->older->newer : &shared_oldest) = s->newer;
+}
+
+static void shared_link(struct shared *s)
+{
+    s->newer = NULL;
+    s->older = shared_newest;
+    *(s->older ? &s->older->newer : &shared_oldest) = s;
+    shared_newest = s;
+}
+
+static void shared_put(struct shared *s)
+{
+    if (--s->refs)
+        return;
+    struct arena a = s->arena; /* s lies in it */
+    arena_fini(&a);
+}
+
+static void shared_evict(struct shared *s)
+{
+    shared_unlink(s);
+    shared_bytes -= s->arena.used_bytes;
+    s->b->shared = NULL;
+    s->b = NULL;
+    shared_put(s);
+}
+
+static void shared_keep(struct block *b, struct shared *s)
+{
+    if (b->shared || s->arena.used_bytes > SHARED_BYTES_MAX)
+        return; /* another reader was faster; or it would push all others out */
+    s->refs++;
+    s->b = b;
+    b->shared = s;
+    shared_bytes += s->arena.used_bytes;
+    shared_link(s);
+    while (shared_bytes > SHARED_BYTES_MAX)
+        shared_evict(shared_oldest);
+}
+
+/* --- the same for everyone --- */
+
+static void shared_unref(struct shared *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&shared_lock);
+    shared_put(s);
+    pthread_mutex_unlock(&shared_lock);
+}
+
+static void shared_drop(struct block *b)
+{
+    pthread_mutex_lock(&shared_lock);
+    if (b->shared)
+        shared_evict(b->shared);
+    pthread_mutex_unlock(&shared_lock);
+}
+
+static struct shared *shared_find(struct block *b)
+{
+    pthread_mutex_lock(&shared_lock);
+    struct shared *s = b->shared;
+    if (s) {
+        s->refs++;
+        shared_unlink(s);
+        shared_link(s);
+    }
+    pthread_mutex_unlock(&shared_lock);
+    return s;
+}
+
+const struct shared *shared_read(struct reader *r)
+{
+    if (r->shared || (r->shared = shared_find(r->b)))
+        return r->shared;
+    struct arena own = r->a; /* it is decoded into an arena that goes with it */
+    r->a = arena_init(READER_BYTES_MAX);
+    struct shared *s = shared_decode(r);
+    struct arena decoded = r->a;
+    r->a = own;
+    if (!s) {
+        arena_fini(&decoded);
+        return NULL;
+    }
+    s->arena = decoded;
+    s->refs = 1;
+    pthread_mutex_lock(&shared_lock);
+    shared_keep(r->b, s);
+    pthread_mutex_unlock(&shared_lock);
+    return r->shared = s;
 }
 
 static bool unpack_kvs(struct unpacker *u, struct kvs *out, struct arena *a)

@@ -105,22 +105,12 @@ static bool part_is(struct reader *r, const struct shared *s, uint32_t group, ui
     return g != NULL;
 }
 
-/* The chains of one trace, one after the other. */
-struct chain_walk {
-    struct reader *r;
-    const struct shared *s;
-    const uint8_t *id;
-    uint32_t at; /* in the index */
-    uint32_t group, part;
-};
-
-static struct chain_walk chain_walk(struct reader *r, const struct shared *s, const uint8_t id[16])
+struct chain_walk chain_walk(struct reader *r, const struct shared *s, const uint8_t id[16])
 {
     return (struct chain_walk){.r = r, .s = s, .id = id, .at = block_find(r->b, id)};
 }
 
-/* The next chain: group and part of its first rows. False at the end and at damage. */
-static bool walk_next(struct chain_walk *w)
+bool chain_walk_next(struct chain_walk *w)
 {
     const struct block *b = w->r->b;
     uint32_t want = block_fingerprint(w->id), n = (uint32_t)b->meta.trace_count;
@@ -142,7 +132,7 @@ static bool walk_next(struct chain_walk *w)
 static bool read_trace(struct trace_read *t, const uint8_t id[16], struct arena *a)
 {
     struct chain_walk w = chain_walk(t->r, t->s, id);
-    while (walk_next(&w)) {
+    while (chain_walk_next(&w)) {
         if (!t->maker.a && !span_maker_init(&t->maker, t->r, t->s, a))
             return false;
         if (!chain_read(t, w.group, w.part))
@@ -240,7 +230,7 @@ static bool span_service(struct reader *r, const uint8_t trace_id[16], const uin
     if (!s)
         return false;
     struct chain_walk w = chain_walk(r, s, trace_id);
-    while (walk_next(&w)) {
+    while (chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part, origin;
         do {
             if (!find_span(r, s, group, part, span_id, &origin))

@@ -49,8 +49,9 @@ struct block {
     uint32_t group_count;
     uint64_t shared_off, shared_len, shared_raw;
     uint32_t shared_crc;
-    pthread_mutex_t lock; /* protects services */
-    struct str *services; /* of each origin; made when first asked for */
+    struct shared *shared; /* decoded and kept for the next call; under shared_lock */
+    pthread_mutex_t lock;  /* protects services */
+    struct str *services;  /* of each origin; made when first asked for */
     uint32_t service_count;
 };
 
@@ -58,9 +59,10 @@ struct reader {
     struct reader *next; /* in the pool, the last used first */
     struct block *b;
     struct arena a;
-    uint64_t serial;             /* of the block the arena's content is of; 0: none */
-    const struct shared *shared; /* once read */
-    struct rows *rows;           /* the row group opened last by rows_get */
+    uint64_t serial;       /* of the block the arena's content is of; 0: none */
+    struct shared *shared; /* once read: one reference */
+    struct rows *rows;     /* the row group opened last by rows_get */
+    uint64_t bytes_read;   /* from the file, since it was taken */
     struct zstd_ctx *zstd;
     struct err *e;
     enum errc code; /* sticky */
@@ -103,7 +105,12 @@ struct shared_shape {
     uint8_t kind, status;
 };
 
+/* The decoded meta section, for all readers of the block. */
 struct shared {
+    struct arena arena;           /* holds everything */
+    struct shared *newer, *older; /* among those that are kept */
+    struct block *b;              /* that keeps it; NULL: none does */
+    uint32_t refs;                /* these four under shared_lock */
     struct str *strings;
     struct shared_col *cols;
     struct shared_list *lists;
@@ -113,6 +120,7 @@ struct shared {
     uint32_t string_count, col_count, list_count, origin_count, shape_count[TABLE_COUNT];
 };
 
+/* Lives as long as the reader's content; NULL is noted. */
 const struct shared *shared_read(struct reader *r);
 /* Copies into `a` and decodes; false is noted. */
 bool shared_origin(struct reader *r, const struct shared *s, uint32_t origin, struct arena *a,
@@ -162,6 +170,10 @@ struct rows {
 /* Reads the directory and the list of traces. */
 MUST_CHECK bool rows_open(struct reader *r, const struct shared *s, uint32_t group,
                           struct rows *out);
+/* The two steps of it. */
+MUST_CHECK bool rows_open_directory(struct reader *r, const struct shared *s, uint32_t group,
+                                    struct rows *out);
+MUST_CHECK bool rows_parts(struct rows *g);
 /* The same for a call that reads traces: the group that was opened last is kept. NULL is noted. */
 struct rows *rows_get(struct reader *r, const struct shared *s, uint32_t group);
 /* Column values; *out is NULL when the column is absent (zeros). */
@@ -230,6 +242,19 @@ MUST_CHECK bool trace_read_part(struct trace_read *t, uint32_t group, uint32_t p
 MUST_CHECK bool chain_read(struct trace_read *t, uint32_t group, uint32_t part);
 /* To the next part of the chain; false when there is none. */
 bool chain_next(const struct block *b, uint32_t *group, uint32_t *part);
+
+/* The chains of one trace, one after the other. */
+struct chain_walk {
+    struct reader *r;
+    const struct shared *s;
+    const uint8_t *id;
+    uint32_t at;          /* in the index */
+    uint32_t group, part; /* the chain's first rows */
+};
+
+struct chain_walk chain_walk(struct reader *r, const struct shared *s, const uint8_t id[16]);
+/* To the next chain. False at the end and at damage. */
+MUST_CHECK bool chain_walk_next(struct chain_walk *w);
 
 static inline uint64_t num_at(const uint64_t *v, size_t i)
 {

@@ -101,14 +101,16 @@ static bool open_columns(struct rows *g, struct unpacker *u)
                : reader_bad(g->r, "a row group's directory");
 }
 
-static bool open_parts(struct rows *g, uint64_t parts)
+bool rows_parts(struct rows *g)
 {
     uint32_t n = g->g->parts;
     uint64_t rows = 0;
+    if (g->trace_ids)
+        return true;
     g->row_at = reader_alloc(g->r, n + (size_t)1, sizeof *g->row_at);
     if (!g->row_at)
         return false;
-    if (parts != n || !rows_bytes(g, COL_TRACE_ID, (size_t)n * 16, &g->trace_ids) ||
+    if (!rows_bytes(g, COL_TRACE_ID, (size_t)n * 16, &g->trace_ids) ||
         !rows_nums(g, COL_TRACE_ROWS, n, &g->trace_rows) ||
         !rows_nums(g, COL_TRACE_START, n, &g->trace_start))
         return reader_bad(g->r, "a row group's traces");
@@ -122,7 +124,7 @@ static bool open_parts(struct rows *g, uint64_t parts)
     return rows == g->g->rows && g->trace_ids ? true : reader_bad(g->r, "a row group's traces");
 }
 
-bool rows_open(struct reader *r, const struct shared *s, uint32_t group, struct rows *out)
+bool rows_open_directory(struct reader *r, const struct shared *s, uint32_t group, struct rows *out)
 {
     const struct group *g = &r->b->groups[group];
     *out = (struct rows){.r = r, .s = s, .g = g};
@@ -136,9 +138,14 @@ bool rows_open(struct reader *r, const struct shared *s, uint32_t group, struct 
         if (!open_table(out, &u, t))
             return false;
     uint64_t parts = unpack_varint(&u);
-    if (out->table[TABLE_SPAN].rows != g->rows)
+    if (out->table[TABLE_SPAN].rows != g->rows || parts != g->parts)
         return reader_bad(r, "a row group's directory");
-    return open_columns(out, &u) && open_parts(out, parts);
+    return open_columns(out, &u);
+}
+
+bool rows_open(struct reader *r, const struct shared *s, uint32_t group, struct rows *out)
+{
+    return rows_open_directory(r, s, group, out) && rows_parts(out);
 }
 
 struct rows *rows_get(struct reader *r, const struct shared *s, uint32_t group)

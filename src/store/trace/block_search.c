@@ -3,13 +3,14 @@
  * rules out what cannot match:
  *
  *   1. the block: by its time range, by the words it has (services, names, keys), by its shapes;
- *   2. a row group: by time, by longest duration, by the bound that hit() gave, by its shapes, and
- *      by the value filter, of which one page is read;
+ *   2. a row group: by time, by longest duration, by the floor, by the value filter, of which one
+ *      page is read, and by the shapes in its directory, each of which knows its longest span;
  *   3. rows: first by shape, which settles service, operation, kind, status, and tags of resource
  *      and scope; then by the columns of the tags' keys, where a string is looked for once among
  *      the distinct values and then only numbers are compared; last by duration and start.
  *
- * Row groups go by their newest start, newest first. */
+ * What a query is in the numbers of the block (struct block_search) is worked out once; readers
+ * come and go with each row group. */
 #include "store/trace/block_read.h"
 
 #include "base/num.h"
@@ -29,15 +30,17 @@ struct tag_plan {
     bool is_int;                 /* the value is an integer as we would print it */
 };
 
-struct search {
-    struct reader *r;
+struct block_search {
+    struct block *b;
     const struct trace_query *q;
-    const struct shared *s;
-    block_hit *hit;
-    void *arg;
-    uint64_t bound; /* starts below are not wanted */
-    bool *shape_ok; /* service, operation, kind, and tags that do not vary */
+    struct arena *a; /* what is prepared lies here */
+    uint64_t *bytes_read;
+    bool *shape_ok; /* service, operation, kind, status, and tags that do not vary */
     struct tag_plan *tags;
+    /* during a call */
+    struct reader *r;
+    const struct shared *s;
+    uint64_t floor; /* starts or durations below are not wanted */
 };
 
 /* --- the block --- */
@@ -57,8 +60,7 @@ static bool has_word(const struct block *b, struct str s, uint64_t kind)
     return low < b->word_count && b->words[low] == want;
 }
 
-/* By what is resident: no I/O. */
-static bool block_may_match(const struct block *b, const struct trace_query *q)
+bool block_may_match(const struct block *b, const struct trace_query *q)
 {
     if (!b->meta.span_count || b->meta.min_ns > q->start_max_ns || b->meta.max_ns < q->start_min_ns)
         return false;
@@ -104,7 +106,7 @@ static bool origin_matches(const struct tag_plan *t, const struct span_origin *o
 }
 
 /* Does every span of the shape satisfy the tag? */
-static bool shape_matches(const struct search *q, const struct tag_plan *t,
+static bool shape_matches(const struct block_search *q, const struct tag_plan *t,
                           const struct shared_shape *shape)
 {
     if (t->origin_yes[shape->origin])
@@ -123,7 +125,15 @@ static bool shape_matches(const struct search *q, const struct tag_plan *t,
     return false;
 }
 
-static bool plan_tag(struct search *q, struct tag_plan *t, const struct tag_filter *f,
+static void *plan_alloc(struct block_search *q, size_t n, size_t size)
+{
+    void *p = arena_calloc(q->a, n ? n : 1, size, 8);
+    if (!p)
+        reader_no_memory(q->r);
+    return p;
+}
+
+static bool plan_tag(struct block_search *q, struct tag_plan *t, const struct tag_filter *f,
                      const struct span_origin *origins)
 {
     static const enum tag_place place[] = {TAG_SPAN, TAG_EVENT, TAG_LINK};
@@ -133,8 +143,8 @@ static bool plan_tag(struct search *q, struct tag_plan *t, const struct tag_filt
     uint64_t seed = filter_key_seed(f->key);
     *t = (struct tag_plan){.f = f,
                            .field = tag_field(f),
-                           .origin_yes = reader_alloc(q->r, s->origin_count, sizeof(bool)),
-                           .cols = reader_alloc(q->r, s->col_count, sizeof *t->cols),
+                           .origin_yes = plan_alloc(q, s->origin_count, sizeof(bool)),
+                           .cols = plan_alloc(q, s->col_count, sizeof *t->cols),
                            .str_hash = filter_hash_str(f->value, seed)};
     if (!t->origin_yes || !t->cols)
         return false;
@@ -154,13 +164,13 @@ static bool plan_tag(struct search *q, struct tag_plan *t, const struct tag_filt
 }
 
 /* False also when nothing of the block can match. */
-static bool plan(struct search *q)
+static bool plan(struct block_search *q)
 {
     const struct shared *s = q->s;
     const struct trace_query *tq = q->q;
     struct span_origin *origins = reader_alloc(q->r, s->origin_count, sizeof *origins);
-    q->shape_ok = reader_alloc(q->r, s->shape_count[TABLE_SPAN], sizeof *q->shape_ok);
-    q->tags = reader_alloc(q->r, tq->tag_count, sizeof *q->tags);
+    q->shape_ok = plan_alloc(q, s->shape_count[TABLE_SPAN], sizeof *q->shape_ok);
+    q->tags = plan_alloc(q, tq->tag_count, sizeof *q->tags);
     if (!origins || !q->shape_ok || !q->tags)
         return false;
     for (uint32_t i = 0; tq->tag_count && i < s->origin_count; i++)
@@ -174,7 +184,8 @@ static bool plan(struct search *q)
         const struct shared_shape *shape = &s->shapes[TABLE_SPAN][i];
         bool ok = (!tq->service.n || str_eq(tq->service, s->services[shape->origin])) &&
                   (!tq->operation.n || str_eq(tq->operation, s->strings[shape->name])) &&
-                  (tq->kind < 0 || (unsigned)tq->kind == shape->kind);
+                  (tq->kind < 0 || (unsigned)tq->kind == shape->kind) &&
+                  (!tq->statuses || tq->statuses >> shape->status & 1);
         for (uint32_t k = 0; ok && k < tq->tag_count; k++)
             ok = q->tags[k].may_vary || shape_matches(q, &q->tags[k], shape);
         q->shape_ok[i] = ok;
@@ -202,6 +213,7 @@ static bool filter_may_have(struct reader *r, const struct group *g, uint64_t ha
         r->code = r->code ? r->code : code;
         return false;
     }
+    r->bytes_read += got;
     if (got != sizeof page ||
         !block_crc_ok(page, FILTER_BLOCKS * 32, load_u32le(page + FILTER_BLOCKS * 32)))
         return reader_bad(r, "a filter");
@@ -217,7 +229,7 @@ struct tag_values {
     bool str, num;
 };
 
-static bool probe_tag(struct search *q, const struct tag_plan *t, const struct group *g,
+static bool probe_tag(struct block_search *q, const struct tag_plan *t, const struct group *g,
                       struct tag_values *v)
 {
     *v = (struct tag_values){true, true};
@@ -230,7 +242,7 @@ static bool probe_tag(struct search *q, const struct tag_plan *t, const struct g
 }
 
 /* May anything in the group satisfy the tag, going by the filter? */
-static bool tag_may_match(const struct search *q, const struct tag_plan *t,
+static bool tag_may_match(const struct block_search *q, const struct tag_plan *t,
                           const struct tag_values *v)
 {
     if (!t->may_vary || v->str || v->num || t->field != FIELD_NONE)
@@ -255,8 +267,8 @@ struct verdict {
     bool any;
 };
 
-static bool judge_strs(struct search *q, const struct tag_filter *f, struct rows *g, uint32_t col,
-                       struct verdict *v)
+static bool judge_strs(struct block_search *q, const struct tag_filter *f, struct rows *g,
+                       uint32_t col, struct verdict *v)
 {
     const struct strs *strs;
     unsigned type = q->s->cols[col].type;
@@ -288,8 +300,8 @@ static struct value num_value(unsigned type, uint64_t bits)
     return v;
 }
 
-static bool judge_nums(struct search *q, const struct tag_filter *f, struct rows *g, uint32_t col,
-                       struct verdict *v)
+static bool judge_nums(struct block_search *q, const struct tag_filter *f, struct rows *g,
+                       uint32_t col, struct verdict *v)
 {
     const uint64_t *nums;
     uint32_t n = g->value_count[col];
@@ -309,7 +321,7 @@ static bool judge_nums(struct search *q, const struct tag_filter *f, struct rows
     return true;
 }
 
-static bool judge(struct search *q, const struct tag_plan *t, const struct tag_values *may,
+static bool judge(struct block_search *q, const struct tag_plan *t, const struct tag_values *may,
                   struct rows *g, uint32_t col, struct verdict *v)
 {
     unsigned type = q->s->cols[col].type;
@@ -337,7 +349,7 @@ static const uint32_t *shape_order(struct rows *g, enum block_table table)
 }
 
 /* Marks the rows of `table` whose value in `col` is judged yes. */
-static bool mark_col(struct search *q, struct rows *g, uint32_t col, const struct verdict *v,
+static bool mark_col(struct block_search *q, struct rows *g, uint32_t col, const struct verdict *v,
                      bool *rows)
 {
     enum block_table table = q->s->cols[col].scope;
@@ -376,7 +388,7 @@ static bool mark_parents(struct rows *g, enum block_table table, const bool *chi
     return true;
 }
 
-static bool mark_text(struct search *q, const struct tag_plan *t, struct rows *g, bool *spans)
+static bool mark_text(struct block_search *q, const struct tag_plan *t, struct rows *g, bool *spans)
 {
     const struct strs *s;
     uint32_t no = t->field == FIELD_TRACE_STATE ? COL_TRACE_STATE : COL_MESSAGE;
@@ -392,7 +404,7 @@ static bool mark_text(struct search *q, const struct tag_plan *t, struct rows *g
     return true;
 }
 
-static bool mark_event_names(struct search *q, const struct tag_plan *t, struct rows *g,
+static bool mark_event_names(struct block_search *q, const struct tag_plan *t, struct rows *g,
                              bool *events)
 {
     const struct rows_table *et = &g->table[TABLE_EVENT];
@@ -406,8 +418,8 @@ static bool mark_event_names(struct search *q, const struct tag_plan *t, struct 
 }
 
 /* Clears ok[] of the rows that do not satisfy the tag. */
-static bool apply_tag(struct search *q, const struct tag_plan *t, const struct tag_values *may,
-                      struct rows *g, bool *ok)
+static bool apply_tag(struct block_search *q, const struct tag_plan *t,
+                      const struct tag_values *may, struct rows *g, bool *ok)
 {
     const struct rows_table *st = &g->table[TABLE_SPAN];
     bool *mark[TABLE_COUNT];
@@ -441,13 +453,19 @@ static bool apply_tag(struct search *q, const struct tag_plan *t, const struct t
     return true;
 }
 
+static uint64_t least_duration(const struct block_search *q)
+{
+    uint64_t floor = q->q->order == ORDER_SLOWEST ? q->floor : 0;
+    return max_u64(q->q->duration_min_ns, floor);
+}
+
 /* Rules out by the difference of end and start alone. Where that may have wrapped around, it takes
  * the start to know: report() looks again. */
-static bool apply_duration(struct search *q, struct rows *g, bool *ok)
+static bool apply_duration(struct block_search *q, struct rows *g, bool *ok)
 {
     const struct rows_table *st = &g->table[TABLE_SPAN];
     const uint64_t *duration;
-    uint64_t min = q->q->duration_min_ns, max = q->q->duration_max_ns;
+    uint64_t min = least_duration(q), max = q->q->duration_max_ns;
     bool wraps = g->g->max_ns > INT64_MAX;
     if (!min && !max)
         return true;
@@ -462,127 +480,299 @@ static bool apply_duration(struct search *q, struct rows *g, bool *ok)
     return true;
 }
 
-/* --- hits --- */
-
-static bool in_time(const struct search *q, uint64_t start, int64_t difference)
-{
-    uint64_t end = start + (uint64_t)difference, duration = end > start ? end - start : 0;
-    const struct trace_query *t = q->q;
-    return start >= t->start_min_ns && start <= t->start_max_ns && start >= q->bound &&
-           duration >= t->duration_min_ns &&
-           (!t->duration_max_ns || duration <= t->duration_max_ns);
-}
-
-/* Calls hit() for the newest row of each trace, newest traces first. */
-static bool report(struct search *q, struct rows *g, const bool *ok)
+/* Does the directory leave a shape that matches and is slow enough? */
+static bool any_shape(const struct block_search *q, const struct rows *g)
 {
     const struct rows_table *st = &g->table[TABLE_SPAN];
-    const uint64_t *delta, *duration;
-    uint32_t n = g->g->rows, at = n;
-    uint64_t *start = arena_alloc(&q->r->a, n * sizeof *start, 8);
-    if (!start)
-        return reader_no_memory(q->r);
-    if (!rows_nums(g, COL_START, n, &delta) || !rows_nums(g, COL_DURATION, n, &duration))
-        return false;
-    for (uint32_t part = g->g->parts; part-- > 0;) {
-        uint32_t rows = (uint32_t)g->trace_rows[part];
-        at -= rows;
-        uint64_t s = num_at(g->trace_start, part);
-        for (uint32_t i = at; i < at + rows; i++)
-            start[i] = s += num_at(delta, i);
-        for (uint32_t i = at + rows; i-- > at;) {
-            if (!ok[i])
-                continue;
-            uint32_t place = st->first[st->local[i]] + st->rank[i];
-            if (!in_time(q, start[i], unzigzag(num_at(duration, place))))
-                continue;
-            q->bound = q->hit(q->arg, g->trace_ids + (size_t)part * 16, start[i]);
-            break;
-        }
-    }
-    return true;
-}
-
-static bool search_rows(struct search *q, struct rows *g, const struct tag_values *may)
-{
-    const struct rows_table *st = &g->table[TABLE_SPAN];
-    bool any = false;
+    uint64_t least = least_duration(q);
     for (uint32_t k = 0; k < st->shape_count; k++)
-        any |= q->shape_ok[st->shape[k]];
-    if (!any)
-        return true;
-    bool *ok = reader_alloc(q->r, g->g->rows, sizeof *ok);
-    if (!ok || !rows_shapes(g, TABLE_SPAN))
-        return false;
-    for (uint32_t i = 0; i < g->g->rows; i++)
-        ok[i] = q->shape_ok[st->shape[st->local[i]]];
-    if (!apply_duration(q, g, ok))
-        return false;
-    for (uint32_t i = 0; i < q->q->tag_count; i++) {
-        if (q->tags[i].may_vary && !apply_tag(q, &q->tags[i], &may[i], g, ok))
-            return false;
-        if (!memchr(ok, 1, g->g->rows))
+        if (q->shape_ok[st->shape[k]] && st->longest[k] >= least)
             return true;
-    }
-    return report(q, g, ok);
+    return false;
 }
 
-static bool search_group(struct search *q, uint32_t no)
+/* Which rows satisfy everything but time, and perhaps duration; *rows is NULL when none does. */
+static bool match_rows(struct block_search *q, uint32_t no, struct rows **rows, bool **ok)
 {
-    const struct group *g = &q->r->b->groups[no];
+    const struct group *group = &q->b->groups[no];
     struct tag_values may[QUERY_TAGS_MAX];
-    struct rows rows;
-    if (g->min_ns > q->q->start_max_ns || g->max_ns < max_u64(q->q->start_min_ns, q->bound) ||
-        g->max_duration_ns < q->q->duration_min_ns)
-        return true;
+    *rows = NULL;
     for (uint32_t i = 0; i < q->q->tag_count; i++) {
-        if (!probe_tag(q, &q->tags[i], g, &may[i]))
+        if (!probe_tag(q, &q->tags[i], group, &may[i]))
             return false;
         if (!tag_may_match(q, &q->tags[i], &may[i]))
             return true;
     }
-    return rows_open(q->r, q->s, no, &rows) && search_rows(q, &rows, may);
-}
-
-struct newest {
-    uint64_t max_ns;
-    uint32_t no;
-};
-
-static int newest_first(const void *x, const void *y)
-{
-    const struct newest *a = x, *b = y;
-    if (a->max_ns != b->max_ns)
-        return a->max_ns > b->max_ns ? -1 : 1;
-    return a->no > b->no ? -1 : a->no < b->no;
-}
-
-static bool search(struct search *q)
-{
-    const struct block *b = q->r->b;
-    q->s = shared_read(q->r);
-    if (!q->s || !plan(q))
-        return !q->r->code;
-    struct newest *order = reader_alloc(q->r, b->group_count, sizeof *order);
-    if (!order)
+    struct rows *g = reader_alloc(q->r, 1, sizeof *g);
+    if (!g || !rows_open_directory(q->r, q->s, no, g))
         return false;
-    for (uint32_t i = 0; i < b->group_count; i++)
-        order[i] = (struct newest){b->groups[i].max_ns, i};
-    qsort(order, b->group_count, sizeof *order, newest_first);
-    for (uint32_t i = 0; i < b->group_count; i++)
-        if (!search_group(q, order[i].no))
+    if (!any_shape(q, g))
+        return true;
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    *ok = reader_alloc(q->r, group->rows, sizeof **ok);
+    if (!*ok || !rows_parts(g) || !rows_shapes(g, TABLE_SPAN))
+        return false;
+    for (uint32_t i = 0; i < group->rows; i++)
+        (*ok)[i] = q->shape_ok[st->shape[st->local[i]]];
+    if (!apply_duration(q, g, *ok))
+        return false;
+    for (uint32_t i = 0; i < q->q->tag_count; i++) {
+        if (q->tags[i].may_vary && !apply_tag(q, &q->tags[i], &may[i], g, *ok))
             return false;
+        if (!memchr(*ok, 1, group->rows))
+            return true;
+    }
+    *rows = g;
     return true;
 }
 
-enum errc block_search(struct block *b, const struct trace_query *query, block_hit *hit, void *arg,
-                       struct err *e)
+/* --- ranks --- */
+
+/* The times of the rows of one group. */
+struct times {
+    uint64_t *start;
+    const uint64_t *difference; /* in shape order */
+};
+
+static bool read_times(struct rows *g, struct times *t)
+{
+    const uint64_t *delta;
+    uint32_t n = g->g->rows;
+    t->start = arena_alloc(&g->r->a, n * sizeof *t->start, 8);
+    if (!t->start)
+        return reader_no_memory(g->r);
+    if (!rows_nums(g, COL_START, n, &delta) || !rows_nums(g, COL_DURATION, n, &t->difference))
+        return false;
+    for (uint32_t part = 0; part < g->g->parts; part++) {
+        uint64_t start = num_at(g->trace_start, part);
+        for (uint32_t row = g->row_at[part]; row < g->row_at[part + 1]; row++)
+            t->start[row] = start += num_at(delta, row);
+    }
+    return true;
+}
+
+static uint64_t duration_of(const struct rows *g, const struct times *t, uint32_t row)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    uint32_t place = st->first[st->local[row]] + st->rank[row];
+    uint64_t start = t->start[row], end = start + (uint64_t)unzigzag(num_at(t->difference, place));
+    return end > start ? end - start : 0;
+}
+
+static bool in_time(const struct trace_query *q, uint64_t start, uint64_t duration)
+{
+    return start >= q->start_min_ns && start <= q->start_max_ns && duration >= q->duration_min_ns &&
+           (!q->duration_max_ns || duration <= q->duration_max_ns);
+}
+
+/* The best of the matching rows of a part; false when there is none. Rows go by start. */
+static bool rank_rows(const struct block_search *s, const struct rows *g, const struct times *t,
+                      const bool *ok, uint32_t part, struct trace_hit *hit)
+{
+    const struct trace_query *q = s->q;
+    bool found = false;
+    for (uint32_t i = g->row_at[part + 1]; i-- > g->row_at[part];) {
+        if (!ok[i])
+            continue;
+        uint64_t start = t->start[i], duration = duration_of(g, t, i);
+        uint64_t value = q->order == ORDER_SLOWEST ? duration : start;
+        if (value < s->floor || !in_time(q, start, duration))
+            continue;
+        if (!found || value > hit->value) {
+            hit->value = value;
+            hit->newest_ns = start;
+        }
+        found = true;
+        if (q->order != ORDER_SLOWEST)
+            break;
+    }
+    return found;
+}
+
+/* What the rows of a part count. Shapes must have been read to count errors. */
+static void count_rows(enum query_order o, const struct rows *g, uint64_t newest_ns, uint32_t part,
+                       struct trace_hit *hit)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    uint32_t at = g->row_at[part], end = g->row_at[part + 1];
+    hit->newest_ns = newest_ns;
+    hit->value = end - at;
+    if (o == ORDER_MOST_SPANS)
+        return;
+    hit->value = 0;
+    for (uint32_t i = at; i < end; i++)
+        hit->value += g->s->shapes[TABLE_SPAN][st->shape[st->local[i]]].status == STATUS_ERROR;
+}
+
+/* Has the block no rows of the trace but those of this part? */
+static bool is_whole(const struct block *b, uint32_t group, uint32_t part, const uint8_t id[16])
+{
+    uint32_t at = block_find(b, id), want = block_fingerprint(id);
+    bool more = at + 1 < b->meta.trace_count && b->fingerprints[at + 1] == want;
+    bool continues = part == 0 && b->groups[group].continues;
+    return !more && !continues && !chain_next(b, &group, &part);
+}
+
+static bool report(struct block_search *q, uint32_t group, struct rows *g, const bool *ok,
+                   struct block_hit *hits, uint32_t *n)
+{
+    const struct trace_query *tq = q->q;
+    struct times t;
+    if (!read_times(g, &t))
+        return false;
+    for (uint32_t part = 0; part < g->g->parts; part++) {
+        struct block_hit *h = &hits[*n];
+        *h = (struct block_hit){0};
+        memcpy(h->hit.trace_id, g->trace_ids + (size_t)part * 16, 16);
+        if (!rank_rows(q, g, &t, ok, part, &h->hit))
+            continue;
+        if (order_counts(tq->order))
+            count_rows(tq->order, g, t.start[g->row_at[part + 1] - 1], part, &h->hit);
+        h->whole = is_whole(q->b, group, part, h->hit.trace_id);
+        ++*n;
+    }
+    return true;
+}
+
+/* --- doors --- */
+
+uint32_t block_group_count(const struct block *b)
+{
+    return b->group_count;
+}
+
+struct block_bounds block_group_bounds(const struct block *b, uint32_t group)
+{
+    const struct group *g = &b->groups[group];
+    return (struct block_bounds){g->min_ns, g->max_ns, g->max_duration_ns};
+}
+
+static bool begin(struct block_search *q, struct err *e)
+{
+    q->r = reader_take(q->b, e);
+    q->s = shared_read(q->r);
+    return q->s != NULL;
+}
+
+static enum errc end(struct block_search *q)
+{
+    *q->bytes_read += q->r->bytes_read;
+    return reader_give(q->r);
+}
+
+enum errc block_search_open(struct block *b, const struct trace_query *query, struct arena *a,
+                            uint64_t *bytes_read, struct block_search **out, struct err *e)
 {
     ensure(query->tag_count <= QUERY_TAGS_MAX);
+    *out = NULL;
     if (!block_may_match(b, query))
         return E_OK;
+    struct block_search *q = ARENA_NEW(a, struct block_search);
+    if (!q)
+        return fail(e, E_NO_MEMORY, "%s: no memory to search it", b->path);
+    *q = (struct block_search){.b = b, .q = query, .a = a, .bytes_read = bytes_read};
+    bool some = begin(q, e) && plan(q);
+    enum errc code = end(q);
+    *out = some && !code ? q : NULL;
+    return code;
+}
+
+enum errc block_search_group(struct block_search *q, uint32_t group, uint64_t floor,
+                             struct arena *a, struct block_hit **hits, uint32_t *n, struct err *e)
+{
+    struct rows *g;
+    bool *ok;
+    *n = 0;
+    q->floor = floor;
+    if (begin(q, e) && match_rows(q, group, &g, &ok) && g) {
+        *hits = arena_alloc(a, g->g->parts * sizeof **hits, 8);
+        if (!*hits)
+            reader_no_memory(q->r);
+        else
+            report(q, group, g, ok, *hits, n);
+    }
+    return end(q);
+}
+
+/* One chain's share of block_search_trace. */
+static bool rank_chain(struct block_search *q, uint32_t group, uint32_t part, bool *found,
+                       struct trace_hit *out)
+{
+    do {
+        struct rows *g;
+        struct times t;
+        bool *ok;
+        if (!match_rows(q, group, &g, &ok))
+            return false;
+        if (!g)
+            continue;
+        if (!read_times(g, &t))
+            return false;
+        struct trace_hit hit = *out;
+        if (!rank_rows(q, g, &t, ok, part, &hit))
+            continue;
+        if (*found)
+            trace_hit_merge(q->q->order, out, &hit);
+        else
+            *out = hit;
+        *found = true;
+    } while (chain_next(q->b, &group, &part));
+    return true;
+}
+
+enum errc block_search_trace(struct block_search *q, const uint8_t id[16], bool *found,
+                             struct trace_hit *out, struct err *e)
+{
+    *found = false;
+    memmove(out->trace_id, id, 16);
+    q->floor = 0;
+    if (begin(q, e)) {
+        struct chain_walk w = chain_walk(q->r, q->s, id);
+        while (chain_walk_next(&w) && rank_chain(q, w.group, w.part, found, out))
+            ;
+    }
+    return end(q);
+}
+
+static bool count_part(struct rows *g, enum query_order o, uint32_t part, struct trace_hit *out)
+{
+    const uint64_t *delta;
+    struct trace_hit hit = *out;
+    if (!rows_nums(g, COL_START, g->g->rows, &delta) ||
+        (o == ORDER_MOST_ERRORS && !rows_shapes(g, TABLE_SPAN)))
+        return false;
+    uint64_t newest_ns = num_at(g->trace_start, part);
+    for (uint32_t i = g->row_at[part]; i < g->row_at[part + 1]; i++)
+        newest_ns += num_at(delta, i);
+    count_rows(o, g, newest_ns, part, &hit);
+    trace_hit_merge(o, out, &hit);
+    return true;
+}
+
+static bool count_chain(struct reader *r, const struct shared *s, enum query_order o,
+                        uint32_t group, uint32_t part, struct trace_hit *out)
+{
+    do {
+        struct rows *g = rows_get(r, s, group);
+        if (!g || !count_part(g, o, part, out))
+            return false;
+    } while (chain_next(r->b, &group, &part));
+    return true;
+}
+
+enum errc block_count_trace(struct block *b, enum query_order o, const uint8_t id[16],
+                            uint64_t *bytes_read, struct trace_hit *out, struct err *e)
+{
+    struct trace_hit none = {.value = 0};
+    memcpy(none.trace_id, id, 16); /* which may be out's own */
+    *out = none;
     struct reader *r = reader_take(b, e);
-    struct search q = {.r = r, .q = query, .hit = hit, .arg = arg};
-    search(&q);
+    const struct shared *s = shared_read(r);
+    if (s) {
+        struct chain_walk w = chain_walk(r, s, id);
+        while (chain_walk_next(&w) && count_chain(r, s, o, w.group, w.part, out))
+            ;
+    }
+    *bytes_read += r->bytes_read;
     return reader_give(r);
 }

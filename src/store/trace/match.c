@@ -116,9 +116,10 @@ static bool match_times(const struct trace_query *q, uint64_t start, uint64_t en
            (!q->duration_max_ns || duration <= q->duration_max_ns);
 }
 
-static bool match_kind(const struct trace_query *q, unsigned kind)
+static bool match_kind(const struct trace_query *q, unsigned kind, unsigned status)
 {
-    return q->kind < 0 || (unsigned)q->kind == kind;
+    return (q->kind < 0 || (unsigned)q->kind == kind) &&
+           (!q->statuses || q->statuses >> status & 1);
 }
 
 /* --- read model --- */
@@ -187,7 +188,7 @@ static bool span_tag_match(const struct tag_filter *f, const struct span *s)
 
 bool match_span(const struct trace_query *q, const struct span *s)
 {
-    if (!match_times(q, s->start_ns, s->end_ns) || !match_kind(q, s->kind) ||
+    if (!match_times(q, s->start_ns, s->end_ns) || !match_kind(q, s->kind, s->status) ||
         (q->service.n && !str_eq(q->service, s->resource->service)) ||
         (q->operation.n && !str_eq(q->operation, s->name)))
         return false;
@@ -336,7 +337,7 @@ static bool record_tag_match(const struct match *m, uint32_t i, const struct spa
 bool match_next(struct match *m, const struct span_rec *s)
 {
     const struct trace_query *q = m->q;
-    if (!match_times(q, s->start_ns, s->end_ns) || !match_kind(q, s->kind) ||
+    if (!match_times(q, s->start_ns, s->end_ns) || !match_kind(q, s->kind, s->status) ||
         (q->operation.n && s->name != m->name))
         return false;
     if (s->group != m->group)

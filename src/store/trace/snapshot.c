@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading: a snapshot is a version and how much of its active memtable was published at that
- * moment.
- *
- * A search keeps the best `limit` traces in a heap with the worst on top, and a table that finds a
- * trace in it. Parts are looked at newest first; once the heap is full, its top is the time below
- * which nothing matters any more, and parts that end before it are not opened. A trace that was
- * pushed out comes back only with a newer span than it was pushed out with, so the answer is
- * exact. */
-#include "store/trace/match.h"
+ * moment. Searches are in search.c. */
 #include "store/trace/store_parts.h"
 
 #include <stdlib.h>
@@ -81,145 +74,7 @@ enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16], st
     return E_OK;
 }
 
-/* --- search --- */
-
-struct best {
-    struct trace_hit *heap; /* the worst on top */
-    uint32_t n, limit;
-    uint32_t *slot; /* open addressing: heap position + 1 */
-    uint32_t mask;
-    uint32_t *back; /* heap position → slot */
-};
-
-static bool best_init(struct best *k, uint32_t limit, struct arena *a)
-{
-    uint32_t slots = 64;
-    while (slots < 2 * limit)
-        slots *= 2;
-    *k = (struct best){.limit = limit, .mask = slots - 1};
-    k->heap = ARENA_ARRAY(a, struct trace_hit, limit);
-    k->back = ARENA_ARRAY(a, uint32_t, limit);
-    k->slot = ARENA_ARRAY(a, uint32_t, slots);
-    return !a->failed;
-}
-
-/* The order of answers: newest first, then by trace id. */
-static bool hit_before(const struct trace_hit *x, const struct trace_hit *y)
-{
-    if (x->newest_ns != y->newest_ns)
-        return x->newest_ns > y->newest_ns;
-    return memcmp(x->trace_id, y->trace_id, 16) < 0;
-}
-
-static uint32_t slot_home(const struct best *k, const uint8_t id[16])
-{
-    return (uint32_t)hash64(id, 16, 1) & k->mask;
-}
-
-static uint32_t slot_find(const struct best *k, const uint8_t id[16])
-{
-    uint32_t at = slot_home(k, id);
-    while (k->slot[at] && memcmp(k->heap[k->slot[at] - 1].trace_id, id, 16) != 0)
-        at = (at + 1) & k->mask;
-    return at;
-}
-
-/* Closes the gap, so that searches do not end in it. */
-static void slot_remove(struct best *k, uint32_t gap)
-{
-    k->slot[gap] = 0;
-    for (uint32_t at = (gap + 1) & k->mask; k->slot[at]; at = (at + 1) & k->mask) {
-        uint32_t position = k->slot[at] - 1;
-        uint32_t home = slot_home(k, k->heap[position].trace_id);
-        if (((at - home) & k->mask) < ((at - gap) & k->mask))
-            continue;
-        k->slot[gap] = k->slot[at];
-        k->back[position] = gap;
-        k->slot[at] = 0;
-        gap = at;
-    }
-}
-
-static void heap_put(struct best *k, uint32_t position, struct trace_hit hit, uint32_t slot)
-{
-    k->heap[position] = hit;
-    k->back[position] = slot;
-    k->slot[slot] = position + 1;
-}
-
-static void heap_down(struct best *k, uint32_t at)
-{
-    struct trace_hit hit = k->heap[at];
-    uint32_t slot = k->back[at];
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-        if (child + 1 < k->n && hit_before(&k->heap[child], &k->heap[child + 1]))
-            child++;
-        if (child >= k->n || hit_before(&k->heap[child], &hit))
-            break;
-        heap_put(k, at, k->heap[child], k->back[child]);
-        at = child;
-    }
-    heap_put(k, at, hit, slot);
-}
-
-static void heap_up(struct best *k, uint32_t at)
-{
-    struct trace_hit hit = k->heap[at];
-    uint32_t slot = k->back[at];
-    while (at > 0 && hit_before(&k->heap[(at - 1) / 2], &hit)) {
-        heap_put(k, at, k->heap[(at - 1) / 2], k->back[(at - 1) / 2]);
-        at = (at - 1) / 2;
-    }
-    heap_put(k, at, hit, slot);
-}
-
-/* A matching span. Returns the start below which none matters. */
-static uint64_t best_add(void *arg, const uint8_t trace_id[16], uint64_t start_ns)
-{
-    struct best *k = arg;
-    struct trace_hit hit = {.newest_ns = start_ns};
-    memcpy(hit.trace_id, trace_id, 16);
-    uint32_t slot = slot_find(k, trace_id);
-    if (k->slot[slot]) {
-        uint32_t at = k->slot[slot] - 1;
-        if (start_ns > k->heap[at].newest_ns) {
-            k->heap[at].newest_ns = start_ns;
-            heap_down(k, at);
-        }
-    } else if (k->n < k->limit) {
-        heap_put(k, k->n, hit, slot);
-        heap_up(k, k->n++);
-    } else if (hit_before(&hit, &k->heap[0])) {
-        slot_remove(k, k->back[0]);
-        heap_put(k, 0, hit, slot_find(k, trace_id));
-        heap_down(k, 0);
-    }
-    return k->n < k->limit ? 0 : k->heap[0].newest_ns;
-}
-
-static uint64_t best_floor(const struct best *k)
-{
-    return k->n < k->limit ? 0 : k->heap[0].newest_ns;
-}
-
-static void search_memtable(const struct memtable *m, uint32_t count, uint32_t tenant,
-                            const struct trace_query *q, struct best *k)
-{
-    struct match match;
-    uint64_t floor_ns = best_floor(k);
-    for (uint32_t i = count; i > 0; i--) {
-        const struct mem_entry *entry = memtable_at(m, i - 1);
-        const struct batch *b = entry->batch;
-        if (entry->tenant != tenant || b->head->max_ns < floor_ns || !match_begin(&match, q, b))
-            continue;
-        for (uint32_t n = 0; n < b->head->span_count; n++) {
-            const struct span_rec *span = &b->spans[n];
-            if (span->start_ns >= floor_ns && match_next(&match, span))
-                floor_ns = best_add(k, span->trace_id, span->start_ns);
-        }
-    }
-}
+/* --- blocks --- */
 
 static int by_newest(const void *a, const void *b)
 {
@@ -241,39 +96,6 @@ struct part **version_parts(const struct version *v, uint32_t tenant, uint64_t m
     }
     qsort(parts, *n, sizeof(struct part *), by_newest);
     return parts;
-}
-
-static int by_hit(const void *a, const void *b)
-{
-    return hit_before(a, b) ? -1 : 1;
-}
-
-enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,
-                      struct trace_hits *out, struct err *e)
-{
-    const struct version *v = s->version;
-    struct best k;
-    enum errc rc = E_OK;
-    uint32_t tenant = catalog_find_tenant(s->store->catalog, q->tenant);
-    *out = (struct trace_hits){.complete = true};
-    if (q->tag_count > QUERY_TAGS_MAX || q->limit > QUERY_LIMIT_MAX)
-        return fail(e, E_INVALID, "at most %u tags and %u traces", QUERY_TAGS_MAX, QUERY_LIMIT_MAX);
-    if (tenant == CATALOG_NONE || !q->limit)
-        return E_OK;
-    if (!best_init(&k, q->limit, a))
-        return fail(e, E_NO_MEMORY, "no memory for %u traces", q->limit);
-    for (size_t i = 0; i < v->mem_n; i++)
-        search_memtable(v->mem[i], snap_mem_count(s, i), tenant, q, &k);
-    size_t n;
-    struct part **parts = version_parts(v, tenant, q->start_min_ns, q->start_max_ns, &n);
-    for (size_t i = 0; rc == E_OK && i < n && parts[i]->max_ns >= best_floor(&k); i++)
-        rc = block_search(parts[i]->block, q, best_add, &k, e);
-    free(parts);
-    if (k.n)
-        qsort(k.heap, k.n, sizeof *k.heap, by_hit);
-    out->v = k.heap;
-    out->n = k.n;
-    return rc;
 }
 
 /* --- every trace --- */

@@ -381,18 +381,77 @@ struct found {
     uint32_t n;
 };
 
-static uint64_t on_hit(void *arg, const uint8_t id[16], uint64_t start_ns)
+static void found_add(struct found *f, enum query_order o, const struct trace_hit *hit)
 {
-    struct found *f = arg;
     for (uint32_t i = 0; i < f->n; i++)
-        if (!memcmp(f->hit[i].trace_id, id, 16)) {
-            f->hit[i].newest_ns = start_ns > f->hit[i].newest_ns ? start_ns : f->hit[i].newest_ns;
-            return 0;
+        if (!memcmp(f->hit[i].trace_id, hit->trace_id, 16)) {
+            trace_hit_merge(o, &f->hit[i], hit);
+            return;
         }
     CHECK(f->n < ARRAY_LEN(f->hit));
-    memcpy(f->hit[f->n].trace_id, id, 16);
-    f->hit[f->n++].newest_ns = start_ns;
-    return 0;
+    f->hit[f->n++] = *hit;
+}
+
+/* What match_span says of every span, by the rules of docs/internals/search.md. */
+static void search_spans(const struct trace *all, const struct trace_query *q, struct found *f)
+{
+    bool counts = order_counts(q->order);
+    struct found matching = {.n = 0};
+    f->n = 0;
+    for (uint32_t i = 0; i < all->span_count; i++) {
+        const struct span *s = all->spans[i];
+        struct trace_hit hit = {.newest_ns = s->start_ns};
+        memcpy(hit.trace_id, s->trace_id, 16);
+        hit.value = q->order == ORDER_NEWEST       ? s->start_ns
+                    : q->order == ORDER_SLOWEST    ? span_duration_ns(s)
+                    : q->order == ORDER_MOST_SPANS ? 1
+                                                   : s->status == STATUS_ERROR;
+        bool yes = match_span(q, s);
+        if (yes)
+            found_add(&matching, q->order, &hit);
+        if (yes || counts)
+            found_add(f, q->order, &hit);
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->n; i++)
+        for (uint32_t k = 0; k < matching.n; k++)
+            if (!memcmp(f->hit[i].trace_id, matching.hit[k].trace_id, 16))
+                f->hit[kept++] = f->hit[i];
+    f->n = kept;
+}
+
+/* All row groups; what is found is asked for by its id, too, which must agree. */
+static enum errc search_block(struct block *b, const struct trace_query *q, uint64_t floor,
+                              struct found *f, struct err *e)
+{
+    struct arena a = arena_init(64 * MIB);
+    struct block_search *s;
+    uint64_t bytes_read = 0;
+    bool found;
+    f->n = 0;
+    enum errc code = block_search_open(b, q, &a, &bytes_read, &s, e);
+    for (uint32_t i = 0; !code && s && i < block_group_count(b); i++) {
+        struct block_hit *hits;
+        uint32_t n;
+        code = block_search_group(s, i, floor, &a, &hits, &n, e);
+        for (uint32_t k = 0; !code && k < n; k++) {
+            struct trace_hit all = hits[k].hit;
+            if (order_counts(q->order))
+                code = block_count_trace(b, q->order, all.trace_id, &bytes_read, &all, e);
+            else
+                code = block_search_trace(s, all.trace_id, &found, &all, e);
+            if (code)
+                break;
+            CHECK(!hits[k].whole || !memcmp(&all, &hits[k].hit, sizeof all));
+            bool known = false;
+            for (uint32_t j = 0; j < f->n; j++)
+                known |= !memcmp(f->hit[j].trace_id, all.trace_id, 16);
+            if (!known)
+                found_add(f, q->order, &all);
+        }
+    }
+    arena_fini(&a);
+    return code;
 }
 
 static int cmp_hit(const void *x, const void *y)
@@ -404,17 +463,26 @@ static uint32_t check_search(struct made *m, const struct trace *all, const stru
 {
     static struct found got, want;
     struct err e = {0};
-    got.n = want.n = 0;
-    for (uint32_t i = 0; i < all->span_count; i++)
-        if (match_span(q, all->spans[i]))
-            on_hit(&want, all->spans[i]->trace_id, all->spans[i]->start_ns);
-    if (block_search(m->block, q, on_hit, &got, &e))
+    search_spans(all, q, &want);
+    if (search_block(m->block, q, 0, &got, &e))
         test_fail(__FILE__, __LINE__, "%s", err_msg(&e));
     CHECK_INT(got.n, want.n);
     qsort(got.hit, got.n, sizeof *got.hit, cmp_hit);
     qsort(want.hit, want.n, sizeof *want.hit, cmp_hit);
     CHECK(!memcmp(got.hit, want.hit, got.n * sizeof *got.hit));
-    return got.n;
+    if (!got.n || order_counts(q->order))
+        return got.n;
+    /* What is worth the floor is found with it. */
+    uint64_t floor = want.hit[roll(want.n)].value;
+    if (search_block(m->block, q, floor, &got, &e))
+        test_fail(__FILE__, __LINE__, "%s", err_msg(&e));
+    for (uint32_t i = 0; i < want.n; i++) {
+        bool there = want.hit[i].value < floor;
+        for (uint32_t k = 0; k < got.n; k++)
+            there |= !memcmp(&got.hit[k], &want.hit[i], sizeof want.hit[i]);
+        CHECK(there);
+    }
+    return want.n;
 }
 
 static const struct kv *some_attr(const struct span *s, uint32_t which)
@@ -459,7 +527,13 @@ static void random_query(const struct trace *all, struct trace_query *q, struct 
                          struct arena *a)
 {
     const struct span *s = all->spans[roll(all->span_count)];
-    *q = (struct trace_query){.kind = -1, .start_max_ns = UINT64_MAX, .tags = tags, .limit = 20};
+    *q = (struct trace_query){.kind = -1,
+                              .start_max_ns = UINT64_MAX,
+                              .tags = tags,
+                              .limit = 20,
+                              .order = roll(ORDER_COUNT)};
+    if (!roll(4))
+        q->statuses = 1 + roll(7);
     if (!roll(3))
         q->service = roll(9) ? s->resource->service : STR("nobody");
     if (!roll(3))
@@ -656,7 +730,7 @@ static void read_together(void *arg)
         struct str service;
         CHECK_OK(block_trace(t->m->block, s->trace_id, &a, &got, NULL));
         same_trace(&got, only(t->all, s->trace_id, &a));
-        CHECK_OK(block_search(t->m->block, &q, on_hit, &f, NULL));
+        CHECK_OK(search_block(t->m->block, &q, 0, &f, NULL));
         CHECK_OK(block_span_service(t->m->block, s->trace_id, s->span_id, &found, &service, NULL));
         CHECK(f.n && found);
         arena_reset(&a);
@@ -790,13 +864,11 @@ static void check_damaged(struct whole *w, struct block *b)
         tag.key = s->attrs.v[0].key;
         tag.value = value_text(&s->attrs.v[0].val, &a);
     }
-    struct found got = {0}, want = {0};
+    static struct found got, want;
     struct trace_query q = {
         .kind = -1, .start_max_ns = UINT64_MAX, .tags = &tag, .tag_count = 1, .limit = 20};
-    for (uint32_t i = 0; i < w->all->span_count; i++)
-        if (match_span(&q, w->all->spans[i]))
-            on_hit(&want, w->all->spans[i]->trace_id, w->all->spans[i]->start_ns);
-    if ((code = block_search(b, &q, on_hit, &got, &e)))
+    search_spans(w->all, &q, &want);
+    if ((code = search_block(b, &q, 0, &got, &e)))
         only_corrupt(code, &e);
     else
         CHECK_INT(got.n, want.n);

@@ -139,6 +139,11 @@ TEST(match_fields)
     q.kind = KIND_CLIENT;
     CHECK_INT(matches(b, &q), 0);
     q = all;
+    q.statuses = 1u << STATUS_ERROR;
+    CHECK_INT(matches(b, &q), 4);
+    q.statuses = 1u << STATUS_ERROR | 1u << STATUS_UNSET;
+    CHECK_INT(matches(b, &q), 5);
+    q = all;
     q.service = STR("car");
     CHECK_INT(matches(b, &q), 0);
     q = all;

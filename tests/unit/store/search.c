@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Searches of a whole store against a list of all spans: every order, page by page from every
+ * place, with and without a budget. Traces lie in several blocks, row groups and memtables at once.
+ */
+#include "base/os/sim.h"
+#include "store/trace/match.h"
+#include "store/trace/trace_store.h"
+#include "tests/harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BATCHES_MAX 128
+#define TRACES_MAX  4096
+
+/* What the store is made of. */
+struct shape {
+    uint32_t batches, spans, traces; /* spans: of a batch */
+    uint32_t blocks;                 /* the last batches stay in memory */
+    uint64_t spread_ns;
+};
+
+struct world {
+    struct os *os;
+    struct store *store;
+    struct snap *snap;
+    struct batch *batch[BATCHES_MAX];
+    struct store_ticket ticket[BATCHES_MAX];
+    uint32_t n;
+};
+
+static uint32_t roll(uint32_t n)
+{
+    return (uint32_t)(test_rand() % n);
+}
+
+static struct str numbered(char *buf, const char *prefix, uint32_t n)
+{
+    return str_of(buf, (size_t)sprintf(buf, "%s%u", prefix, n));
+}
+
+/* Traces cluster in time, but a few spans come late. Few durations and times: there are ties. */
+static void add_span(struct batch_builder *bb, const struct shape *w, uint32_t at)
+{
+    char buf[32];
+    struct span_rec *s = bb_span(bb);
+    uint32_t near = at * w->traces / w->batches + roll(w->traces / 4 + 1);
+    uint32_t trace = 1 + (roll(8) ? near : roll(w->traces)) % w->traces;
+    memcpy(s->trace_id, &trace, 4);
+    s->trace_id[15] = (uint8_t)(trace * 37); /* the order of ids is not that of times */
+    store_u64le(s->span_id, test_rand() | 1);
+    s->start_ns = UINT64_C(1790000000000000000) + at * w->spread_ns / w->batches +
+                  test_rand() % (roll(3) ? w->spread_ns / w->batches : 7);
+    s->end_ns = s->start_ns + (roll(4) ? roll(50) : roll(1000000));
+    if (!roll(30))
+        s->end_ns = s->start_ns - roll(100);
+    s->kind = (uint8_t)roll(KIND_COUNT);
+    s->status = (uint8_t)(roll(5) ? 0 : roll(STATUS_COUNT));
+    bb_name(bb, s, numbered(buf, "op", roll(4)));
+    bb_attr_str(bb, STR("key"), ATTR_STR, numbered(buf, "v", roll(30)));
+    CHECK(bb_span_end(bb));
+}
+
+static struct batch *random_batch(struct batch_builder *bb, const struct shape *w, uint32_t at)
+{
+    char buf[32];
+    struct batch *b;
+    batch_builder_reset(bb);
+    for (uint32_t left = w->spans; left;) {
+        uint32_t some = 1 + roll(left);
+        CHECK(bb_group_begin(bb));
+        bb_attr_str(bb, STR("service.name"), ATTR_STR, numbered(buf, "svc", roll(3)));
+        bb_group_scope(bb);
+        bb_group_end(bb);
+        for (uint32_t i = 0; i < some; i++)
+            add_span(bb, w, at);
+        left -= some;
+    }
+    CHECK_OK(batch_seal(bb, STR("default"), 1, &b, NULL));
+    return b;
+}
+
+static void on_done(struct store_ticket *t, enum errc result, const char *why)
+{
+    (void)t, (void)why;
+    CHECK_OK(result);
+}
+
+static void world_make(struct world *w, const struct shape *shape)
+{
+    struct store_config c;
+    struct batch_builder bb;
+    *w = (struct world){.os = os_mem_new()};
+    store_config_defaults(&c, w->os, "/data");
+    c.threads = false;
+    c.retention_ns = 0;
+    CHECK_OK(store_open(&w->store, &c, NULL));
+    batch_builder_init(&bb);
+    for (; w->n < shape->batches; w->n++) {
+        w->batch[w->n] = random_batch(&bb, shape, w->n);
+        w->ticket[w->n] = (struct store_ticket){.batch = w->batch[w->n], .done = on_done};
+        CHECK_OK(store_append(w->store, &w->ticket[w->n]));
+        while (store_step(w->store))
+            ;
+        if (w->n % (shape->batches / (shape->blocks + 1)) == 0 && w->n + 3 < shape->batches)
+            CHECK_OK(store_flush(w->store, NULL));
+    }
+    batch_builder_fini(&bb);
+    w->snap = store_snap(w->store);
+}
+
+static void world_fini(struct world *w)
+{
+    snap_unref(w->snap);
+    store_close(w->store);
+    for (uint32_t i = 0; i < w->n; i++)
+        batch_unref(w->batch[i]);
+    os_sim_free(w->os);
+}
+
+/* --- the whole answer, the plain way --- */
+
+struct list {
+    struct trace_hit v[TRACES_MAX];
+    bool matched[TRACES_MAX];
+    uint32_t n;
+};
+
+static uint64_t span_value(enum query_order o, const struct span_rec *s)
+{
+    if (o == ORDER_SLOWEST)
+        return s->end_ns > s->start_ns ? s->end_ns - s->start_ns : 0;
+    if (o == ORDER_NEWEST)
+        return s->start_ns;
+    return o == ORDER_MOST_SPANS || s->status == STATUS_ERROR;
+}
+
+static void list_add(struct list *l, enum query_order o, const struct span_rec *s, bool matched)
+{
+    struct trace_hit hit = {.value = span_value(o, s), .newest_ns = s->start_ns};
+    memcpy(hit.trace_id, s->trace_id, 16);
+    uint32_t i = 0;
+    while (i < l->n && memcmp(l->v[i].trace_id, hit.trace_id, 16) != 0)
+        i++;
+    if (i < l->n) {
+        trace_hit_merge(o, &l->v[i], &hit);
+    } else {
+        CHECK(l->n < TRACES_MAX);
+        l->v[l->n] = hit;
+        l->matched[l->n++] = false;
+    }
+    l->matched[i] |= matched;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    return trace_hit_before(a, b) ? -1 : 1;
+}
+
+static void list_all(const struct world *w, const struct trace_query *q, struct list *l)
+{
+    l->n = 0;
+    for (uint32_t i = 0; i < w->n; i++)
+        for (uint32_t k = 0; k < w->batch[i]->head->span_count; k++) {
+            const struct span_rec *s = &w->batch[i]->spans[k];
+            bool matched = match_record(q, w->batch[i], s);
+            if (matched || order_counts(q->order))
+                list_add(l, q->order, s, matched);
+        }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->matched[i] && (q->order != ORDER_MOST_ERRORS || l->v[i].value))
+            l->v[kept++] = l->v[i];
+    l->n = kept;
+    if (kept)
+        qsort(l->v, kept, sizeof *l->v, by_rank);
+}
+
+/* --- comparing --- */
+
+static void random_query(const struct world *w, struct trace_query *q, struct tag_filter *tag,
+                         char *buf)
+{
+    const struct batch *b = w->batch[roll(w->n)];
+    const struct span_rec *s = &b->spans[roll(b->head->span_count)];
+    *q = (struct trace_query){.tenant = STR("default"),
+                              .kind = -1,
+                              .start_max_ns = UINT64_MAX,
+                              .order = (enum query_order)roll(ORDER_COUNT)};
+    if (!roll(3))
+        q->service = STR("svc1");
+    if (!roll(4))
+        q->operation = STR("op2");
+    if (!roll(5))
+        q->kind = (int)roll(KIND_COUNT);
+    if (!roll(4))
+        q->statuses = 1 + roll(7);
+    if (!roll(4))
+        q->start_min_ns = s->start_ns;
+    if (!roll(4))
+        q->start_max_ns = s->start_ns;
+    if (!roll(4))
+        q->duration_min_ns = roll(60);
+    if (!roll(4))
+        q->duration_max_ns = 1 + roll(2000);
+    if (!roll(4)) {
+        *tag = (struct tag_filter){.key = STR("key"), .value = numbered(buf, "v", roll(31))};
+        if (!roll(4))
+            tag->op = TAG_EXISTS;
+        q->tags = tag;
+        q->tag_count = 1;
+    }
+}
+
+static void same_hits(const struct trace_hit *got, const struct trace_hit *want, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        CHECK(memcmp(&got[i], &want[i], sizeof got[i]) == 0);
+}
+
+/* From the place behind each of the answers, and from places between. */
+static void check_places(const struct world *w, struct trace_query q, const struct list *all)
+{
+    for (uint32_t at = 0; at < all->n; at += 1 + roll(all->n / 10 + 1)) {
+        struct arena a = arena_init(64 * MIB);
+        struct trace_hit after = all->v[at];
+        struct trace_hits hits;
+        uint32_t first = at + 1;
+        if (!roll(3)) { /* just before it */
+            after.trace_id[15]--;
+            first = at;
+            after.newest_ns += after.trace_id[15] == 255;
+        }
+        while (first > 0 && !trace_hit_before(&all->v[first - 1], &after) &&
+               memcmp(&all->v[first - 1], &after, sizeof after) != 0)
+            first--;
+        q.after = &after;
+        q.limit = 1 + roll(30);
+        uint32_t want = (uint32_t)min_u64(q.limit, all->n - first);
+        CHECK_OK(snap_search(w->snap, &q, &a, &hits, NULL));
+        CHECK_INT(hits.n, want);
+        same_hits(hits.v, all->v + first, want);
+        CHECK(hits.complete && hits.more == (first + want < all->n));
+        arena_fini(&a);
+    }
+}
+
+/* Page after page: together the whole. */
+static void check_pages(const struct world *w, struct trace_query q, const struct list *all)
+{
+    struct trace_hit after;
+    uint32_t at = 0;
+    q.limit = 1 + roll(all->n + 2);
+    for (bool more = true; more;) {
+        struct arena a = arena_init(64 * MIB);
+        struct trace_hits hits;
+        CHECK_OK(snap_search(w->snap, &q, &a, &hits, NULL));
+        CHECK(hits.complete && hits.n <= all->n - at);
+        same_hits(hits.v, all->v + at, hits.n);
+        at += hits.n;
+        more = hits.more;
+        after = hits.next;
+        q.after = &after;
+        CHECK(!more || hits.n == q.limit);
+        arena_fini(&a);
+    }
+    CHECK_INT(at, all->n);
+}
+
+/* A search that ends early says so and is right as far as it goes; the rest is found behind it. */
+static void check_budget(const struct world *w, struct trace_query q, const struct list *all)
+{
+    struct trace_hit after;
+    uint32_t at = 0;
+    bool more = true, complete = true;
+    q.limit = 1 + roll(all->n + 2);
+    q.max_bytes = 1 + roll(60000);
+    while (more) {
+        struct arena a = arena_init(64 * MIB);
+        struct trace_hits hits;
+        CHECK_OK(snap_search(w->snap, &q, &a, &hits, NULL));
+        complete = hits.complete;
+        if (order_counts(q.order) && !complete) {
+            for (uint32_t i = 0; i < hits.n; i++) {
+                uint32_t k = at;
+                while (k < all->n && memcmp(&all->v[k], &hits.v[i], sizeof all->v[k]) != 0)
+                    k++;
+                CHECK(k < all->n);
+            }
+            CHECK(!hits.more);
+            arena_fini(&a);
+            return;
+        }
+        CHECK(hits.n <= all->n - at);
+        same_hits(hits.v, all->v + at, hits.n);
+        at += hits.n;
+        if (!complete)
+            CHECK(at == all->n || all->v[at].value <= hits.looked_above);
+        more = hits.more;
+        after = hits.next;
+        q.after = &after;
+        arena_fini(&a);
+    }
+    CHECK(at == all->n || !complete);
+}
+
+static void check_world(const struct shape *shape, uint32_t queries)
+{
+    static struct list all;
+    struct world w;
+    char buf[32];
+    uint32_t found = 0;
+    world_make(&w, shape);
+    for (uint32_t i = 0; i < queries; i++) {
+        struct tag_filter tag;
+        struct trace_query q;
+        random_query(&w, &q, &tag, buf);
+        list_all(&w, &q, &all);
+        check_pages(&w, q, &all);
+        check_places(&w, q, &all);
+        check_budget(&w, q, &all);
+        found += all.n > 1;
+    }
+    CHECK(found > queries / 4);
+    world_fini(&w);
+}
+
+TEST(search_orders_and_cursors_over_many_blocks)
+{
+    check_world(
+        &(struct shape){.batches = 60, .spans = 20, .traces = 150, .blocks = 20, .spread_ns = 2000},
+        150);
+}
+
+TEST(search_orders_and_cursors_over_row_groups)
+{
+    check_world(
+        &(struct shape){
+            .batches = 40, .spans = 800, .traces = 300, .blocks = 1, .spread_ns = NS_PER_S},
+        8);
+}
+
+TEST(search_orders_and_cursors_in_memory)
+{
+    check_world(
+        &(struct shape){.batches = 30, .spans = 20, .traces = 60, .blocks = 0, .spread_ns = 1000},
+        100);
+}
+
+TEST(search_cursor_as_text)
+{
+    char text[QUERY_CURSOR_TEXT];
+    struct trace_hit at = {.value = 7, .newest_ns = UINT64_MAX, .trace_id = "sixteen bytes !"},
+                     back;
+    enum query_order o;
+    CHECK_INT(query_cursor_put(text, ORDER_MOST_SPANS, &at), sizeof text);
+    CHECK(query_cursor_get(str_of(text, sizeof text), &o, &back));
+    CHECK(o == ORDER_MOST_SPANS && memcmp(&at, &back, sizeof at) == 0);
+    CHECK(!query_cursor_get(str_of(text, sizeof text - 1), &o, &back));
+    text[1] = '9'; /* no such order */
+    CHECK(!query_cursor_get(str_of(text, sizeof text), &o, &back));
+}
