@@ -10,6 +10,7 @@ static void check_search(const struct jaeger_search *s)
     const struct trace_query *q = &s->q;
     ensure(q->limit >= 1 && q->limit <= QUERY_LIMIT_MAX && q->tag_count <= QUERY_TAGS_MAX);
     ensure(s->id_count || !q->duration_max_ns || q->duration_max_ns >= q->duration_min_ns);
+    ensure(q->order < ORDER_COUNT && q->kind < KIND_COUNT && (!q->after || s->own));
     uint64_t sum = 0;
     for (uint32_t i = 0; i < q->tag_count; i++)
         for (size_t k = 0; k < q->tags[i].key.n; k++)

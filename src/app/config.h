@@ -96,6 +96,10 @@ enum conf_reload { CONF_FIXED, CONF_RELOAD }; /* taken over by SIGHUP, or only a
       "Queries answered at the same time; 0: one a CPU, at most four")                                 \
     X(clock_skew, DURATION, "query.max-clock-skew", "0s", "", FIXED,                                   \
       "Largest clock difference between services that traces are corrected by; 0: only warn")          \
+    X(search_time, DURATION, "query.max-time", "10s", "", FIXED,                                       \
+      "Longest time a search may take before it answers with what it is sure of; 0: any")              \
+    X(search_bytes, BYTES, "query.max-bytes", "1GiB", "", FIXED,                                       \
+      "Most bytes a search may read from disk, likewise; 0: any")                                      \
     X(drain, DURATION, "shutdown.timeout", "5s", "0s..10m", FIXED,                                     \
       "How long running requests may take to end after SIGTERM")                                       \
     X(log_level, CHOICE, "log.level", "info", "debug|info|warn|error", RELOAD,                         \

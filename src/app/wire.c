@@ -364,6 +364,8 @@ static enum errc start(struct server *s, struct err *e)
     set_base_path(s);
     s->jaeger.os = os_posix();
     s->jaeger.adjust.max_clock_skew_ns = s->config->clock_skew;
+    s->jaeger.search_max_ns = s->config->search_time;
+    s->jaeger.search_max_bytes = s->config->search_bytes;
     s->jaeger.base_path = s->base_path;
     make_page_routes(s);
     enum errc code = open_doors(s, e);

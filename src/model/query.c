@@ -5,6 +5,8 @@
 
 static const char *const order_names[ORDER_COUNT] = {"newest", "slowest", "spans", "errors"};
 static const char *const status_names[STATUS_COUNT] = {"unset", "ok", "error"};
+static const char *const kind_names[KIND_COUNT] = {"unspecified", "internal", "server",
+                                                   "client",      "producer", "consumer"};
 
 bool trace_hit_before(const struct trace_hit *x, const struct trace_hit *y)
 {
@@ -54,6 +56,24 @@ bool query_status_from(struct str name, unsigned *statuses)
     return known;
 }
 
+const char *query_status_name(unsigned statuses)
+{
+    return status_names[statuses >> STATUS_ERROR & 1 ? STATUS_ERROR : statuses >> STATUS_OK & 1];
+}
+
+bool query_kind_from(struct str name, int *kind)
+{
+    unsigned at;
+    bool known = name_from(name, kind_names, KIND_COUNT, &at);
+    *kind = known ? (int)at : -1;
+    return known;
+}
+
+const char *query_kind_name(int kind)
+{
+    return kind_names[kind];
+}
+
 size_t query_cursor_put(char out[QUERY_CURSOR_TEXT], enum query_order o, const struct trace_hit *at)
 {
     uint8_t bytes[QUERY_CURSOR_BYTES] = {(uint8_t)o};
@@ -79,6 +99,8 @@ bool query_cursor_get(struct str text, enum query_order *o, struct trace_hit *at
 struct str query_coverage_text(const struct trace_hits *hits, enum query_order o, struct arena *a)
 {
     char text[NUM_TEXT_MAX];
+    if (hits->looked_above == UINT64_MAX)
+        return STR("the search ended at its budget before it had looked at what is in memory");
     struct str at = o == ORDER_SLOWEST
                         ? str_of(text, num_put_duration(
                                            text, (int64_t)min_u64(hits->looked_above, INT64_MAX)))

@@ -86,6 +86,10 @@ const char *query_order_name(enum query_order o);
 MUST_CHECK bool query_order_from(struct str name, enum query_order *o);
 /* "unset", "ok", "error", as a set for trace_query.statuses. */
 MUST_CHECK bool query_status_from(struct str name, unsigned *statuses);
+const char *query_status_name(unsigned statuses); /* of a set of one */
+/* "unspecified", "internal", "server", "client", "producer", "consumer". */
+MUST_CHECK bool query_kind_from(struct str name, int *kind);
+const char *query_kind_name(int kind);
 
 /* A place in an order as text, for clients to hand back. */
 #define QUERY_CURSOR_BYTES 33u

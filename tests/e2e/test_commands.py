@@ -103,6 +103,67 @@ def export_and_import_lose_nothing():
 
 
 @scenario
+def searches_by_order_page_by_page():
+    with Server() as server:
+        loaded(server, "--traces", "60", "--errors", "30")
+        whole = {}
+        for order, key in (("newest", None), ("slowest", None), ("spans", "spans"), ("errors", "errors")):
+            rows = json.loads(ask(server, "search", "--order", order, "--limit", "1000", "-o", "json").stdout)
+            whole[order] = [r["traceID"] for r in rows]
+            check("nextCursor" not in rows[-1], "nothing behind the end")
+            if key:
+                equal([r[key] for r in rows], sorted((r[key] for r in rows), reverse=True), order)
+            pages, cursor = [], ()
+            while True:
+                done = ask(server, "search", "--order", order, "--limit", "7", "-o", "jsonl", *cursor)
+                page = [json.loads(x) for x in done.stdout.splitlines()]
+                pages += [r["traceID"] for r in page]
+                equal("nextCursor" in page[-1], b"--cursor" in done.stderr, "the hint")
+                if "nextCursor" not in page[-1]:
+                    break
+                check(page[-1]["nextCursor"].encode() in done.stderr, done.stderr)
+                cursor = ("--cursor", page[-1]["nextCursor"])
+            equal(pages, whole[order], order)
+        check(0 < len(whole["errors"]) < len(whole["newest"]) == 60, whole["errors"])
+        failed = json.loads(ask(server, "search", "--status", "error", "--limit", "1000", "-o", "json").stdout)
+        equal(sorted(r["traceID"] for r in failed), sorted(whole["errors"]), "status")
+        lines = ask(server, "export", "--status", "error").stdout.splitlines()
+        equal(len(lines), len(failed), "export by status")
+        equal(ask(server, "search", "--kind", "producer", "--has", "no.such.key", ok=False).returncode, 3, "absent key")
+        answer = get(server.url("/api/traces"), {"order": "slowest", "limit": "3"})
+        equal([t["traceID"].rjust(32, "0") for t in answer["data"]], whole["slowest"][:3], "the query API")
+        check(answer["coverage"]["complete"] and answer["errors"] is None, answer["coverage"])
+        behind = get(server.url("/api/traces"), {"cursor": answer["nextCursor"], "limit": "3"})
+        equal([t["traceID"].rjust(32, "0") for t in behind["data"]], whole["slowest"][3:6], "behind the cursor")
+        check("coverage" not in get(server.url("/api/traces"), {"service": "frontend"}), "Jaeger's own answer")
+        for args in (("--order", "x"), ("--cursor", "x"), ("--order", "spans", "--cursor", answer["nextCursor"])):
+            equal(ask(server, "search", *args, ok=False).returncode, 2, args)
+        server.stop()
+        stored = lymer("search", "--data", server.data, "--order", "slowest", "--limit", "1000", "-o", "id").stdout.decode().split()
+        equal(stored, whole["slowest"], "read from the directory")
+
+
+@scenario
+def a_search_that_ends_at_its_budget_says_so():
+    with Server("--query-max-bytes", "1", "--memtable", "64KiB") as server:
+        loaded(server, "--traces", "60")
+        until(lambda: b"ended at its budget" in ask(server, "search", "--limit", "1000").stderr, what="a search too large")
+        found, cursor = [], ()
+        while True:
+            done = ask(server, "search", "-o", "id", "--limit", "10", *cursor)
+            found += done.stdout.decode().split()
+            hint = done.stderr.split(b"--cursor ")[1:]
+            if not hint:
+                break
+            cursor = ("--cursor", hint[0].split()[0].decode())
+        counted = ask(server, "search", "--order", "spans", "--limit", "1000")
+        check(b"ended at its budget" in counted.stderr and b"--cursor" not in counted.stderr, counted.stderr)
+        server.stop()
+        whole = lymer("search", "--data", server.data, "-o", "id", "--limit", "1000").stdout.decode().split()
+        equal(found, whole[:len(found)], "as far as it goes it is exact")
+
+
+@scenario
 def questions_and_their_exit_codes():
     with Server(memory=True) as server:
         equal(ask(server, "search", ok=False).returncode, 3, "nothing there")

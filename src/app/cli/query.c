@@ -48,12 +48,16 @@ static int close_with(struct source *s, int code)
 
 static const struct cli_option search_options[] = {
     QUERY_OPTIONS,
+    {"order", "ORDER", NULL, "newest|slowest|spans|errors",
+     "What comes first: the newest (default), those with the longest matching span, with most "
+     "spans, with most errors"},
+    {"cursor", "CURSOR", NULL, NULL, "Go on where the answer ended that printed it"},
     {"limit", "N", "20", NULL, "Traces at most"},
     {"output", "FORMAT", "table", "table|json|jsonl|id", "How to print"},
     SOURCE_OPTIONS,
     {0}};
 
-static void summary_json(struct json_writer *w, const struct trace_summary *t)
+static void summary_json(struct json_writer *w, const struct trace_summary *t, struct str cursor)
 {
     char time[NUM_TEXT_MAX];
     json_object(w);
@@ -76,16 +80,21 @@ static void summary_json(struct json_writer *w, const struct trace_summary *t)
     for (uint32_t i = 0; i < t->service_count; i++)
         json_str(w, t->services[i].name);
     json_array_end(w);
+    if (cursor.n) {
+        JSON_KEY_C(w, "nextCursor");
+        json_str(w, cursor);
+    }
     json_object_end(w);
 }
 
-static void summaries_json(const struct trace_summary *v, size_t n, bool lines, struct buf *out)
+/* The last trace has the cursor, when there is more. */
+static void page_json(const struct source_page *page, bool lines, struct buf *out)
 {
     struct json_writer w = json_writer_init(out, lines ? 0 : 2);
     if (!lines)
         json_array(&w);
-    for (size_t i = 0; i < n; i++) {
-        summary_json(&w, &v[i]);
+    for (size_t i = 0; i < page->n; i++) {
+        summary_json(&w, &page->v[i], i + 1 == page->n ? page->cursor : STR_NONE);
         if (lines) {
             buf_add_char(out, '\n');
             w = json_writer_init(out, 0);
@@ -156,44 +165,75 @@ static void summaries_table(const struct trace_summary *v, size_t n, struct buf 
     }
 }
 
+static bool order_from(const struct cli *c, struct trace_query *q, struct trace_hit *after)
+{
+    const char *order = cli_value(c, "order"), *cursor = cli_value(c, "cursor");
+    enum query_order of;
+    ensure(!order || query_order_from(str_from_c(order), &q->order));
+    if (!cursor)
+        return true;
+    if (!query_cursor_get(str_from_c(cursor), &of, after)) {
+        cli_fail(c, CLI_USAGE, "--cursor: \"%.100s\" was not printed by a search", cursor);
+        return false;
+    }
+    if (order && of != q->order) {
+        cli_fail(c, CLI_USAGE, "--cursor: it is of a search with --order %s", query_order_name(of));
+        return false;
+    }
+    q->order = of;
+    q->after = after;
+    return true;
+}
+
+static void print_page(const struct source_page *page, unsigned format, struct buf *out)
+{
+    if (format == 1 || format == 2)
+        page_json(page, format == 2, out);
+    for (size_t i = 0; i < page->n && format == 3; i++) {
+        char hex[33];
+        hex[num_put_hex(hex, page->v[i].trace_id, 16)] = 0;
+        buf_addf(out, "%s\n", hex);
+    }
+    if (format == 0 && page->n)
+        summaries_table(page->v, page->n, out);
+}
+
 static int search(struct cli *c)
 {
     struct source s;
     struct trace_query q;
-    struct trace_summary *v;
+    struct trace_hit after;
+    struct source_page page;
     struct err e = {0};
     uint64_t limit;
-    size_t n;
     int code = source_open(&s, c);
     if (code)
         return close_with(&s, code);
-    if (!cli_u64(c, "limit", 1, QUERY_LIMIT_MAX, &limit) || !source_query(&s, SINCE_NS, &q))
+    if (!cli_u64(c, "limit", 1, QUERY_LIMIT_MAX, &limit) || !source_query(&s, SINCE_NS, &q) ||
+        !order_from(c, &q, &after))
         return close_with(&s, CLI_USAGE);
     q.limit = (uint32_t)limit;
     struct buf out = buf_init(OUT_MAX);
-    if (source_search(&s, &q, &v, &n, &e))
+    if (source_search(&s, &q, &page, &e))
         return finish_err(&s, &out, &e);
-    unsigned format = cli_choice(c, "output");
-    if (format == 1 || format == 2)
-        summaries_json(v, n, format == 2, &out);
-    for (size_t i = 0; i < n && format == 3; i++) {
-        char hex[33];
-        hex[num_put_hex(hex, v[i].trace_id, 16)] = 0;
-        buf_addf(&out, "%s\n", hex);
-    }
-    if (format == 0 && n)
-        summaries_table(v, n, &out);
-    if (!n)
+    print_page(&page, cli_choice(c, "output"), &out);
+    bool found = page.n || page.warning.n;
+    if (page.warning.n)
+        fprintf(stderr, "%.*s\n", STR_ARG(page.warning));
+    if (page.cursor.n)
+        fprintf(stderr, "there is more: --cursor %.*s\n", STR_ARG(page.cursor));
+    if (!found)
         fprintf(stderr, "no traces found\n");
-    return finish(&s, &out, n ? CLI_OK : CLI_NOT_FOUND);
+    return finish(&s, &out, found ? CLI_OK : CLI_NOT_FOUND);
 }
 
 const struct cli_command cli_search = {
     .name = "search",
     .args = "",
-    .summary = "List traces, newest first",
+    .summary = "List traces, the newest, slowest or largest first",
     .details = "A trace is listed when one of its spans satisfies everything asked. Without times: "
-               "the last 48 hours. Exit code 3 when there is none.",
+               "the last 48 hours. A server ends a search at its budget, and what it says then is "
+               "printed. Exit code 3 when there is none.",
     .options = search_options,
     .run = search,
 };

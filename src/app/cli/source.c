@@ -355,29 +355,62 @@ static void summary_field(struct trace_summary *t, struct str key, struct json_r
         json_skip(r);
 }
 
-static enum errc read_summaries(struct source *s, struct str body, struct trace_summary **out,
-                                size_t *n, struct err *e)
+static enum errc read_summaries(struct source *s, struct json_reader *r, struct source_page *out,
+                                struct err *e)
+{
+    if (r->type != JSON_ARRAY)
+        return not_understood(r, e);
+    while (json_next(r) == JSON_OBJECT) {
+        out->v = grown(&s->arena, out->v, out->n, sizeof *out->v);
+        if (!out->v)
+            return fail(e, E_NO_MEMORY, "too many traces");
+        struct trace_summary *t = &out->v[out->n++];
+        while (json_next(r) == JSON_KEY) {
+            struct str key = r->text;
+            json_next(r);
+            summary_field(t, key, r, &s->arena);
+        }
+        if (r->type != JSON_OBJECT_END)
+            return not_understood(r, e);
+    }
+    return r->type == JSON_ARRAY_END ? E_OK : not_understood(r, e);
+}
+
+static void coverage_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct source_page *page = arg;
+    if (str_eq(key, STR("sentence")))
+        page->warning = r->text;
+    else
+        json_skip(r);
+}
+
+/* *knows: the server said how far it looked, so it knows our own parameters. */
+static enum errc read_page(struct source *s, struct str body, struct source_page *out, bool *knows,
+                           struct err *e)
 {
     struct json_reader r;
+    enum errc code = E_OK;
+    *knows = false;
     json_reader_init(&r, body, &s->arena);
-    if (!find_key(&r, STR("summaries")))
-        return r.type == JSON_OBJECT_END ? E_OK : not_understood(&r, e);
-    if (json_next(&r) != JSON_ARRAY)
+    if (json_next(&r) != JSON_OBJECT)
         return not_understood(&r, e);
-    while (json_next(&r) == JSON_OBJECT) {
-        *out = grown(&s->arena, *out, *n, sizeof **out);
-        if (!*out)
-            return fail(e, E_NO_MEMORY, "too many traces");
-        struct trace_summary *t = &(*out)[(*n)++];
-        while (json_next(&r) == JSON_KEY) {
-            struct str key = r.text;
-            json_next(&r);
-            summary_field(t, key, &r, &s->arena);
+    while (!code && json_next(&r) == JSON_KEY) {
+        struct str key = r.text;
+        json_next(&r);
+        if (str_eq(key, STR("summaries"))) {
+            code = read_summaries(s, &r, out, e);
+        } else if (str_eq(key, STR("nextCursor"))) {
+            out->cursor = r.text;
+        } else if (str_eq(key, STR("coverage")) && r.type == JSON_OBJECT) {
+            *knows = true;
+            if (!each_field(&r, coverage_field, out))
+                return not_understood(&r, e);
+        } else {
+            json_skip(&r);
         }
-        if (r.type != JSON_OBJECT_END)
-            return not_understood(&r, e);
     }
-    return r.type == JSON_ARRAY_END ? E_OK : not_understood(&r, e);
+    return code || r.type == JSON_OBJECT_END ? code : not_understood(&r, e);
 }
 
 static void path_add_time(struct buf *path, const char *name, uint64_t ns)
@@ -401,6 +434,8 @@ static void path_add_tags(struct buf *path, const struct trace_query *q)
     struct json_writer w = json_writer_init(&json, 0);
     json_object(&w);
     for (uint32_t i = 0; i < q->tag_count; i++) {
+        if (q->tags[i].op != TAG_EQUALS)
+            continue;
         json_key(&w, q->tags[i].key);
         json_str(&w, q->tags[i].value);
     }
@@ -410,11 +445,27 @@ static void path_add_tags(struct buf *path, const struct trace_query *q)
     buf_fini(&json);
 }
 
-static enum errc search_http(struct source *s, const struct trace_query *q,
-                             struct trace_summary **out, size_t *n, struct err *e)
+/* What only our own servers know: status, kind and presence. True when there is any. */
+static bool path_add_own(struct buf *path, const struct trace_query *q)
+{
+    bool any = q->statuses || q->kind >= 0;
+    if (q->statuses)
+        path_add(path, "status", str_from_c(query_status_name(q->statuses)));
+    if (q->kind >= 0)
+        path_add(path, "kind", str_from_c(query_kind_name(q->kind)));
+    for (uint32_t i = 0; i < q->tag_count; i++)
+        if (q->tags[i].op == TAG_EXISTS) {
+            path_add(path, "has", q->tags[i].key);
+            any = true;
+        }
+    return any;
+}
+
+static enum errc search_http(struct source *s, const struct trace_query *q, struct source_page *out,
+                             struct err *e)
 {
     struct str body;
-    char number[NUM_TEXT_MAX];
+    char number[NUM_TEXT_MAX], cursor[QUERY_CURSOR_TEXT];
     struct buf path = path_of("/api/v3/trace-summaries");
     if (q->service.n)
         path_add(&path, "query.serviceName", q->service);
@@ -426,37 +477,50 @@ static enum errc search_http(struct source *s, const struct trace_query *q,
     path_add_duration(&path, "query.durationMax", q->duration_max_ns);
     path_add(&path, "query.searchDepth", str_of(number, num_put_u64(number, q->limit)));
     path_add_tags(&path, q);
+    bool own = path_add_own(&path, q) || q->order != ORDER_NEWEST || q->after, knows;
+    path_add(&path, "order", str_from_c(query_order_name(q->order)));
+    if (q->after)
+        path_add(&path, "cursor", str_of(cursor, query_cursor_put(cursor, q->order, q->after)));
     enum errc code = ask_path(s, &path, &body, e);
     if (code)
         return code == E_NOT_FOUND ? E_OK : code;
-    return read_summaries(s, body, out, n, e);
+    code = read_page(s, body, out, &knows, e);
+    if (!code && own && !knows)
+        code = fail(e, E_INVALID,
+                    "the server does not know --order, --cursor, --status, --kind and --has");
+    return code;
 }
 
 static enum errc search_store(struct source *s, const struct trace_query *q,
-                              struct trace_summary **out, size_t *n, struct err *e)
+                              struct source_page *out, struct err *e)
 {
     static const struct adjust_config adjust = {0};
+    char cursor[QUERY_CURSOR_TEXT];
     struct trace_hits hits;
     enum errc code = snap_search(s->snap, q, &s->arena, &hits, e);
     if (code)
         return code;
-    *out = ARENA_ARRAY(&s->arena, struct trace_summary, hits.n);
-    for (uint32_t i = 0; i < hits.n && !code && *out; i++) {
+    out->v = ARENA_ARRAY(&s->arena, struct trace_summary, hits.n);
+    for (uint32_t i = 0; i < hits.n && !code && out->v; i++) {
         struct trace *t;
         code = query_trace(s->snap, s->tenant, hits.v[i].trace_id, false, &adjust, &s->arena, &t,
                            e);
         if (!code)
-            code = summarize_trace(t, &s->arena, &(*out)[(*n)++]);
+            code = summarize_trace(t, &s->arena, &out->v[out->n++]);
     }
+    if (hits.more)
+        out->cursor = arena_str(&s->arena,
+                                str_of(cursor, query_cursor_put(cursor, q->order, &hits.next)));
+    if (!hits.complete)
+        out->warning = query_coverage_text(&hits, q->order, &s->arena);
     return code;
 }
 
-enum errc source_search(struct source *s, const struct trace_query *q, struct trace_summary **out,
-                        size_t *n, struct err *e)
+enum errc source_search(struct source *s, const struct trace_query *q, struct source_page *out,
+                        struct err *e)
 {
-    *out = NULL;
-    *n = 0;
-    return s->store ? search_store(s, q, out, n, e) : search_http(s, q, out, n, e);
+    *out = (struct source_page){0};
+    return s->store ? search_store(s, q, out, e) : search_http(s, q, out, e);
 }
 
 /* --- discovery and cost --- */
@@ -758,7 +822,10 @@ enum errc source_export(struct source *s, const struct trace_query *q, client_si
     path_add(&path, "end", str_of(number, num_put_u64(number, q->start_max_ns)));
     path_add(&path, "minDuration", str_of(number, num_put_u64(number, q->duration_min_ns)));
     path_add(&path, "maxDuration", str_of(number, num_put_u64(number, q->duration_max_ns)));
+    path_add_own(&path, q);
     for (uint32_t i = 0; i < q->tag_count; i++) {
+        if (q->tags[i].op != TAG_EQUALS)
+            continue;
         struct str tag = arena_printf(&s->arena, "%.*s:%.*s", STR_ARG(q->tags[i].key),
                                       STR_ARG(q->tags[i].value));
         path_add(&path, "tag", tag);
@@ -797,7 +864,22 @@ static bool tags_from(struct source *s, struct trace_query *q)
         tags[q->tag_count++] = (struct tag_filter){TAG_ANY, TAG_EQUALS, str_take(all, equals),
                                                    str_skip(all, equals + 1)};
     }
+    for (unsigned at = 0; tags && (text = cli_each(s->cli, "has", &at));) {
+        if (q->tag_count == QUERY_TAGS_MAX) {
+            cli_fail(s->cli, CLI_USAGE, "--has: more than %u", QUERY_TAGS_MAX);
+            return false;
+        }
+        tags[q->tag_count++] = (struct tag_filter){.op = TAG_EXISTS, .key = str_from_c(text)};
+    }
     return tags != NULL;
+}
+
+/* The parser has seen to it that the values are among the choices. */
+static void sort_from(const struct cli *c, struct trace_query *q)
+{
+    const char *status = cli_value(c, "status"), *kind = cli_value(c, "kind");
+    ensure(!status || query_status_from(str_from_c(status), &q->statuses));
+    ensure(!kind || query_kind_from(str_from_c(kind), &q->kind));
 }
 
 bool source_query(struct source *s, uint64_t since_default_ns, struct trace_query *q)
@@ -808,6 +890,7 @@ bool source_query(struct source *s, uint64_t since_default_ns, struct trace_quer
                               .service = str_from_c(cli_value(c, "service")),
                               .operation = str_from_c(cli_value(c, "operation")),
                               .kind = -1};
+    sort_from(c, q);
     if (cli_value(c, "since") && !cli_duration(c, "since", &since))
         return false;
     q->start_min_ns = since && since < now ? now - since : 0;

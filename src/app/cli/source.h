@@ -37,9 +37,15 @@ MUST_CHECK enum errc source_operations(struct source *s, struct str service, str
                                        size_t *n, struct err *e);
 MUST_CHECK enum errc source_dependencies(struct source *s, uint64_t from_ns, uint64_t to_ns,
                                          struct dependency **out, size_t *n, struct err *e);
-/* Newest first. */
+/* One page of a search. */
+struct source_page {
+    struct trace_summary *v;
+    size_t n;
+    struct str cursor;  /* where it goes on; empty: that was all */
+    struct str warning; /* how far an incomplete search has come; empty: it is complete */
+};
 MUST_CHECK enum errc source_search(struct source *s, const struct trace_query *q,
-                                   struct trace_summary **out, size_t *n, struct err *e);
+                                   struct source_page *out, struct err *e);
 MUST_CHECK enum errc source_trace(struct source *s, const uint8_t id[16], bool raw,
                                   struct trace **out, struct err *e);
 /* Attribute keys; with a key, its values. The tenant is the source's, a directory has no budget. */
@@ -56,17 +62,21 @@ MUST_CHECK enum errc source_decode(struct source *s, struct str bytes, bool json
                                    struct trace **out, struct err *e);
 
 /* The options of a search, and what they mean. False after the sentence was printed. */
-#define QUERY_OPTIONS                                                                \
-    {"service", "NAME", NULL, NULL, "Service of a span"},                            \
-        {"operation", "NAME", NULL, NULL, "Name of that span"},                      \
-        {"tag", "KEY=VALUE", NULL, NULL, "Attribute of that span; may be repeated"}, \
-        {"min", "DURATION", NULL, NULL, "It took at least so long"},                 \
-        {"max", "DURATION", NULL, NULL, "It took at most so long"},                  \
-        {"since", "DURATION", NULL, NULL, "It started so long ago at most"},         \
-        {"start", "TIME", NULL, NULL,                                                \
-         "It started then or later (RFC 3339, or 1h for an hour ago)"},              \
-    {                                                                                \
-        "end", "TIME", NULL, NULL, "It started then or before"                       \
+#define QUERY_OPTIONS                                                                  \
+    {"service", "NAME", NULL, NULL, "Service of a span"},                              \
+        {"operation", "NAME", NULL, NULL, "Name of that span"},                        \
+        {"tag", "KEY=VALUE", NULL, NULL, "Attribute of that span; may be repeated"},   \
+        {"has", "KEY", NULL, NULL, "The span has that attribute; may be repeated"},    \
+        {"status", "STATUS", NULL, "unset|ok|error", "Its status"},                    \
+        {"kind", "KIND", NULL, "unspecified|internal|server|client|producer|consumer", \
+         "Its kind"},                                                                  \
+        {"min", "DURATION", NULL, NULL, "It took at least so long"},                   \
+        {"max", "DURATION", NULL, NULL, "It took at most so long"},                    \
+        {"since", "DURATION", NULL, NULL, "It started so long ago at most"},           \
+        {"start", "TIME", NULL, NULL,                                                  \
+         "It started then or later (RFC 3339, or 1h for an hour ago)"},                \
+    {                                                                                  \
+        "end", "TIME", NULL, NULL, "It started then or before"                         \
     }
 MUST_CHECK bool source_query(struct source *s, uint64_t since_default_ns, struct trace_query *q);
 

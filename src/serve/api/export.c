@@ -25,7 +25,7 @@ struct exporter {
 static bool asks_more_than_time(const struct trace_query *q)
 {
     return q->service.n || q->operation.n || q->tag_count || q->duration_min_ns ||
-           q->duration_max_ns || q->kind >= 0;
+           q->duration_max_ns || q->kind >= 0 || q->statuses;
 }
 
 static bool matches(const struct trace_query *q, const struct trace *t)
@@ -82,6 +82,25 @@ static bool number(struct http_req *r, struct str name, uint64_t *v)
     return !http_param(r, name, &at, &text) || !text.n || num_get_u64(text, v);
 }
 
+/* Status, kind and presence. */
+static bool more_parameters(struct http_req *r, struct trace_query *q, struct tag_filter *tags)
+{
+    struct str text;
+    size_t at = 0;
+    if (http_param(r, STR("status"), &at, &text) && text.n &&
+        !query_status_from(text, &q->statuses))
+        return false;
+    at = 0;
+    if (http_param(r, STR("kind"), &at, &text) && text.n && !query_kind_from(text, &q->kind))
+        return false;
+    for (at = 0; http_param(r, STR("has"), &at, &text);) {
+        if (q->tag_count == QUERY_TAGS_MAX)
+            return false;
+        tags[q->tag_count++] = (struct tag_filter){.op = TAG_EXISTS, .key = text};
+    }
+    return true;
+}
+
 static bool parameters(struct http_req *r, struct trace_query *q, struct tag_filter *tags)
 {
     struct str text;
@@ -99,7 +118,8 @@ static bool parameters(struct http_req *r, struct trace_query *q, struct tag_fil
         tags[q->tag_count++] = (struct tag_filter){TAG_ANY, TAG_EQUALS, str_take(text, colon),
                                                    str_skip(text, colon + 1)};
     }
-    return number(r, STR("start"), &q->start_min_ns) && number(r, STR("end"), &q->start_max_ns) &&
+    return more_parameters(r, q, tags) && number(r, STR("start"), &q->start_min_ns) &&
+           number(r, STR("end"), &q->start_max_ns) &&
            number(r, STR("minDuration"), &q->duration_min_ns) &&
            number(r, STR("maxDuration"), &q->duration_max_ns);
 }

@@ -16,6 +16,8 @@ struct jaeger_api {
     const char *tenant_header; /* lower case; NULL: x-tenant. X-Scope-OrgID is understood too */
     const char *tenants;       /* a comma list of those known; NULL or "": any */
     bool tenant_required;      /* without the header 401; else the default tenant */
+    uint64_t search_max_ns;    /* wall time and bytes read of one search; 0: any */
+    uint64_t search_max_bytes;
 };
 
 /* The rows of both generations under the base path, what answers other methods (405) and other

@@ -7,6 +7,7 @@
 #include "base/os/os.h"
 #include "base/stats.h"
 #include "engine/ingest/ingest.h"
+#include "serve/api/jaeger_params.h"
 
 #include <stdlib.h>
 
@@ -96,6 +97,60 @@ struct snap *answer_snap(struct answer *a)
     if (!a->snap)
         a->snap = store_snap(a->api->store);
     return a->snap;
+}
+
+/* --- searching --- */
+
+bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits *hits)
+{
+    struct err e = {0};
+    char cursor[QUERY_CURSOR_TEXT];
+    s->q.tenant = a->tenant;
+    s->q.max_time_ns = a->api->search_max_ns;
+    s->q.max_bytes = a->api->search_max_bytes;
+    enum errc rc = snap_search(answer_snap(a), &s->q, &a->arena, hits, &e);
+    if (rc) {
+        answer_fail_code(a, rc, &e);
+        return false;
+    }
+    if (!hits->complete)
+        http_set_header(a->r, "x-search-complete", STR("false"));
+    if (s->own && hits->more)
+        http_set_header(a->r, "x-next-cursor",
+                        str_of(cursor, query_cursor_put(cursor, s->q.order, &hits->next)));
+    a->hits = s->own || !hits->complete ? hits : NULL;
+    a->order = s->q.order;
+    return true;
+}
+
+void answer_coverage(struct answer *a)
+{
+    const struct trace_hits *hits = a->hits;
+    struct json_writer *w = &a->w;
+    char cursor[QUERY_CURSOR_TEXT];
+    if (!hits)
+        return;
+    if (hits->more) {
+        JSON_KEY_C(w, "nextCursor");
+        json_str(w, str_of(cursor, query_cursor_put(cursor, a->order, &hits->next)));
+    }
+    JSON_KEY_C(w, "coverage");
+    json_object(w);
+    JSON_KEY_C(w, "complete");
+    json_bool(w, hits->complete);
+    JSON_KEY_C(w, "blocks");
+    json_u64(w, hits->blocks);
+    JSON_KEY_C(w, "blocksRead");
+    json_u64(w, hits->blocks_read);
+    JSON_KEY_C(w, "bytesRead");
+    json_u64(w, hits->bytes_read);
+    if (!hits->complete) {
+        JSON_KEY_C(w, "lookedAbove");
+        json_u64_str(w, hits->looked_above);
+        JSON_KEY_C(w, "sentence");
+        json_str(w, query_coverage_text(hits, a->order, &a->arena));
+    }
+    json_object_end(w);
 }
 
 /* --- ending --- */
@@ -193,6 +248,7 @@ void answer_envelope_end(struct answer *a, size_t total, const struct answer_err
     } else {
         json_null(w);
     }
+    answer_coverage(a);
     json_object_end(w);
 }
 
@@ -216,6 +272,7 @@ void answer_fail(struct answer *a, int status, struct str message)
     if (status == 400)
         stat_add(STAT_REQUESTS_BAD_PARAM, 1);
     buf_reset(&a->buf);
+    a->hits = NULL;
     a->w = json_writer_init(&a->buf, 0);
     if (a->form == ANSWER_V1) {
         answer_envelope(a);

@@ -27,8 +27,10 @@ struct answer {
     struct arena arena; /* what the store lists; the request's own is small */
     struct buf buf;
     struct json_writer w;
-    struct jaeger_json_sink sink; /* for jaeger_json_trace */
-    bool started, gone;           /* streaming has begun; the client has left */
+    struct jaeger_json_sink sink;  /* for jaeger_json_trace */
+    bool started, gone;            /* streaming has begun; the client has left */
+    const struct trace_hits *hits; /* of a search whose answer says how far it goes; NULL: not */
+    enum query_order order;
 };
 
 /* Who asks. False, counted: 401 with this sentence. */
@@ -38,6 +40,14 @@ MUST_CHECK bool api_tenant(const struct http_req *r, struct str *tenant, const c
  * is complete. Otherwise exactly one of answer_send, answer_fail… and answer_break ends it. */
 MUST_CHECK bool answer_begin(struct answer *a, struct http_req *r, enum answer_form form);
 struct snap *answer_snap(struct answer *a);
+
+/* Searches with the budget of the server. False when the answer is complete already: an error. The
+ * hits live as long as the answer. */
+struct jaeger_search;
+MUST_CHECK bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits *hits);
+/* Members `nextCursor` and `coverage` for whoever asked with a parameter of ours, or whose search
+ * ended early. answer_envelope_end does it, too. */
+void answer_coverage(struct answer *a);
 
 /* Sends what has gathered when it is enough. False when the client is gone. */
 MUST_CHECK bool answer_flush(struct answer *a);

@@ -194,6 +194,12 @@ static bool get_trace_id(struct params *p, struct str text, uint8_t id[16])
 
 /* --- tags --- */
 
+static bool too_many_tags(struct params *p)
+{
+    p->why = arena_printf(p->a, "too many tags, at most %u can be asked for", QUERY_TAGS_MAX);
+    return false;
+}
+
 /* Later values of a key replace earlier ones. */
 static bool add_tag(struct params *p, struct trace_query *q, struct tag_filter *tags,
                     struct str key, struct str value)
@@ -203,10 +209,8 @@ static bool add_tag(struct params *p, struct trace_query *q, struct tag_filter *
             tags[i].value = value;
             return true;
         }
-    if (q->tag_count == QUERY_TAGS_MAX) {
-        p->why = arena_printf(p->a, "too many tags, at most %u can be asked for", QUERY_TAGS_MAX);
-        return false;
-    }
+    if (q->tag_count == QUERY_TAGS_MAX)
+        return too_many_tags(p);
     tags[q->tag_count++] = (struct tag_filter){.op = TAG_EQUALS, .key = key, .value = value};
     return true;
 }
@@ -271,11 +275,8 @@ static bool new_tags(struct params *p, struct trace_query *q, struct tag_filter 
     return *tags != NULL;
 }
 
-static bool get_v1_tags(struct params *p, struct trace_query *q)
+static bool get_v1_tags(struct params *p, struct trace_query *q, struct tag_filter *tags)
 {
-    struct tag_filter *tags;
-    if (!new_tags(p, q, &tags))
-        return false;
     struct str v;
     for (size_t at = 0; http_param(p->r, STR("tag"), &at, &v);) {
         size_t colon = str_find(v, ':');
@@ -363,6 +364,68 @@ static bool get_limit(struct params *p, const char *fn, struct str s, uint32_t *
     return get_limit_of(p, fn, s, "traces", QUERY_LIMIT_MAX, limit);
 }
 
+/* --- what Jaeger has not: order, cursor, status, kind, has --- */
+
+static bool own_param(struct params *p, struct jaeger_search *out, const char *name, struct str *v)
+{
+    *v = jaeger_param(p->r, str_from_c(name));
+    out->own |= v->n > 0;
+    return v->n > 0;
+}
+
+static bool no_choice(struct params *p, const char *name, struct str v, const char *choices)
+{
+    struct str q = quoted(p, v);
+    p->why = arena_printf(p->a, "unable to parse param '%s': %.*s is not one of %s", name,
+                          STR_ARG(q), choices);
+    return false;
+}
+
+static bool get_cursor(struct params *p, struct jaeger_search *out, bool ordered)
+{
+    struct str v;
+    enum query_order order;
+    if (!own_param(p, out, "cursor", &v))
+        return true;
+    if (!query_cursor_get(v, &order, &out->after)) {
+        p->why = STR("unable to parse param 'cursor': it is not the nextCursor of an answer");
+        return false;
+    }
+    if (ordered && order != out->q.order) {
+        p->why = STR("unable to parse param 'cursor': it is of another order");
+        return false;
+    }
+    out->q.order = order;
+    out->q.after = &out->after;
+    return true;
+}
+
+static bool get_has(struct params *p, struct jaeger_search *out, struct tag_filter *tags)
+{
+    struct str v;
+    for (size_t at = 0; http_param(p->r, STR("has"), &at, &v);) {
+        if (out->q.tag_count == QUERY_TAGS_MAX)
+            return too_many_tags(p);
+        tags[out->q.tag_count++] = (struct tag_filter){.op = TAG_EXISTS, .key = v};
+        out->own = true;
+    }
+    return true;
+}
+
+static bool get_own(struct params *p, struct jaeger_search *out, struct tag_filter *tags)
+{
+    struct trace_query *q = &out->q;
+    struct str v;
+    bool ordered = own_param(p, out, "order", &v);
+    if (ordered && !query_order_from(v, &q->order))
+        return no_choice(p, "order", v, "newest, slowest, spans, errors");
+    if (own_param(p, out, "status", &v) && !query_status_from(v, &q->statuses))
+        return no_choice(p, "status", v, "unset, ok, error");
+    if (own_param(p, out, "kind", &v) && !query_kind_from(v, &q->kind))
+        return no_choice(p, "kind", v, "unspecified, internal, server, client, producer, consumer");
+    return get_cursor(p, out, ordered) && get_has(p, out, tags);
+}
+
 /* A maximum below zero would mean "none" to the store; Jaeger finds nothing with it. */
 static bool set_durations(struct params *p, struct trace_query *q, int64_t least, int64_t most)
 {
@@ -394,21 +457,25 @@ static bool get_ids(struct params *p, struct jaeger_search *out)
 static bool v1_search(struct params *p, uint64_t now_ns, struct jaeger_search *out)
 {
     struct trace_query *q = &out->q;
+    struct tag_filter *tags;
     int64_t least, most;
+    if (!new_tags(p, q, &tags))
+        return false;
     q->service = jaeger_param(p->r, STR("service"));
     q->operation = jaeger_param(p->r, STR("operation"));
     q->kind = -1;
     uint64_t back = now_ns - min_u64(now_ns, JAEGER_SEARCH_BACK_NS);
     if (!v1_time(p, "start", NS_PER_US, back, &q->start_min_ns) ||
-        !v1_time(p, "end", NS_PER_US, now_ns, &q->start_max_ns) || !get_v1_tags(p, q) ||
+        !v1_time(p, "end", NS_PER_US, now_ns, &q->start_max_ns) || !get_v1_tags(p, q, tags) ||
         !get_limit(p, "ParseInt", jaeger_param(p->r, STR("limit")), &q->limit) ||
         !v1_duration(p, "minDuration", &least) || !v1_duration(p, "maxDuration", &most) ||
-        !get_ids(p, out) || !v1_raw(p, &out->raw))
+        !get_ids(p, out) || !v1_raw(p, &out->raw) || !get_own(p, out, tags))
         return false;
     if (out->id_count)
         return true;
     p->why = STR("parameter 'service' is required");
-    return q->service.n && set_durations(p, q, least, most);
+    bool asks = q->service.n || q->operation.n || q->tag_count || least || most || out->own;
+    return asks && set_durations(p, q, least, most);
 }
 
 /* An arena that ran out on the way has dropped something: refuse rather than guess. */
@@ -524,14 +591,10 @@ static bool v3_raw(struct params *p, const char *camel, const char *snake, bool 
     return !s.n || get_bool(p, s, raw) || malformed(p, name);
 }
 
-static bool v3_attributes(struct params *p, struct trace_query *q)
+static bool v3_attributes(struct params *p, struct trace_query *q, struct tag_filter *tags)
 {
-    struct tag_filter *tags;
     struct str json = jaeger_param(p->r, STR("query.attributes"));
-    if (!json.n)
-        return true;
-    return new_tags(p, q, &tags) &&
-           (add_json_tags(p, q, tags, json) || malformed(p, "query.attributes"));
+    return !json.n || add_json_tags(p, q, tags, json) || malformed(p, "query.attributes");
 }
 
 static bool v3_window(struct params *p, struct trace_query *q)
@@ -550,8 +613,11 @@ static bool v3_window(struct params *p, struct trace_query *q)
 static bool v3_search(struct params *p, struct jaeger_search *out)
 {
     struct trace_query *q = &out->q;
+    struct tag_filter *tags;
     const char *name;
     int64_t least, most;
+    if (!new_tags(p, q, &tags))
+        return false;
     q->kind = -1;
     q->service = spelled(p, (const char *const[3]){"query.serviceName", "query.service_name"},
                          &name);
@@ -561,7 +627,7 @@ static bool v3_search(struct params *p, struct jaeger_search *out)
         p->why = STR("filter expressions are not supported yet");
         return malformed(p, "query.filter");
     }
-    if (!v3_attributes(p, q) || !v3_window(p, q))
+    if (!v3_attributes(p, q, tags) || !v3_window(p, q) || !get_own(p, out, tags))
         return false;
     static const char *const depth[3] = {"query.searchDepth", "query.search_depth",
                                          "query.num_traces"};

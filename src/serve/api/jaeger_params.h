@@ -18,6 +18,8 @@ struct jaeger_search {
     uint8_t (*ids)[16];   /* v1: traceID=…, instead of a search */
     size_t id_count;
     bool raw;
+    bool own;               /* a parameter that Jaeger has not was given */
+    struct trace_hit after; /* q.after, when there is a cursor */
 };
 
 struct jaeger_get {

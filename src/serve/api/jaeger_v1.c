@@ -191,7 +191,6 @@ static void get_traces(struct http_req *r)
     struct answer a;
     struct jaeger_search s;
     struct str why;
-    struct err e = {0};
     struct trace_hits hits = {.complete = true};
     struct misses m = {.a = &r->arena, .end = &m.first};
     if (!answer_begin(&a, r, ANSWER_V1))
@@ -200,14 +199,8 @@ static void get_traces(struct http_req *r)
         answer_fail(&a, 400, why);
         return;
     }
-    s.q.tenant = a.tenant;
-    enum errc rc = s.id_count ? E_OK : snap_search(answer_snap(&a), &s.q, &a.arena, &hits, &e);
-    if (rc) {
-        answer_fail_code(&a, rc, &e);
+    if (!s.id_count && !answer_search(&a, &s, &hits))
         return;
-    }
-    if (!hits.complete)
-        http_set_header(r, "x-search-complete", STR("false"));
     answer_envelope(&a);
     json_array(&a.w);
     if (!put_traces(&a, &s, &hits, &m)) {

@@ -160,20 +160,10 @@ static void send_traces(struct answer *a, const struct trace_hits *hits, bool ra
 static bool search(struct answer *a, struct jaeger_search *s, struct trace_hits *hits)
 {
     struct str why;
-    struct err e = {0};
-    if (!jaeger_params_v3_search(a->r, s, &why)) {
-        answer_fail(a, 400, why);
-        return false;
-    }
-    s->q.tenant = a->tenant;
-    enum errc rc = snap_search(answer_snap(a), &s->q, &a->arena, hits, &e);
-    if (rc) {
-        answer_fail_code(a, rc, &e);
-        return false;
-    }
-    if (!hits->complete)
-        http_set_header(a->r, "x-search-complete", STR("false"));
-    return true;
+    if (jaeger_params_v3_search(a->r, s, &why))
+        return answer_search(a, s, hits);
+    answer_fail(a, 400, why);
+    return false;
 }
 
 static void get_traces(struct http_req *r)
@@ -293,6 +283,7 @@ static void get_summaries(struct http_req *r)
     if (ok) {
         if (any)
             json_array_end(&a.w);
+        answer_coverage(&a);
         json_object_end(&a.w);
         answer_send(&a, false);
     } else if (a.started) {

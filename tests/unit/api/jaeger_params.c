@@ -22,8 +22,21 @@ static struct str shown(struct http_req *r, const struct jaeger_search *s)
         buf_addf(&b, " %llu-%lluns", (unsigned long long)q->duration_min_ns,
                  (unsigned long long)q->duration_max_ns);
     buf_addf(&b, " x%u", q->limit);
-    for (uint32_t i = 0; i < q->tag_count; i++)
-        buf_addf(&b, " %.*s=%.*s", STR_ARG(q->tags[i].key), STR_ARG(q->tags[i].value));
+    for (uint32_t i = 0; i < q->tag_count; i++) {
+        buf_addf(&b, " %.*s", STR_ARG(q->tags[i].key));
+        if (q->tags[i].op == TAG_EQUALS)
+            buf_addf(&b, "=%.*s", STR_ARG(q->tags[i].value));
+    }
+    if (q->order)
+        buf_addf(&b, " %s", query_order_name(q->order));
+    if (q->statuses)
+        buf_addf(&b, " %s", query_status_name(q->statuses));
+    if (q->kind >= 0)
+        buf_addf(&b, " %s", query_kind_name(q->kind));
+    if (q->after)
+        buf_addf(&b, " after %llu %llu %u", (unsigned long long)q->after->value,
+                 (unsigned long long)q->after->newest_ns, q->after->trace_id[15]);
+    CHECK(s->own || !(q->order || q->statuses || q->kind >= 0 || q->after));
     for (size_t i = 0; i < s->id_count; i++) {
         char hex[NUM_TEXT_MAX];
         buf_addf(&b, " #%.*s", (int)num_put_hex(hex, s->ids[i], 16), hex);
@@ -56,6 +69,10 @@ static void check_rows(const struct row *rows, size_t n, bool v3)
     }
 }
 
+/* By errors, 2 and 3, an id that ends in 9. */
+#define CURSOR                           \
+    "0302000000000000000300000000000000" \
+    "00000000000000000000000000000009"
 #define WINDOW "1699827200000000000..1700000000000000000"
 
 static const struct row v1_rows[] = {
@@ -83,7 +100,28 @@ static const struct row v1_rows[] = {
      "/ " WINDOW " x100 #00000000000000000000000000000001 #0000000000000abc0000000000000def", NULL},
     {"", NULL, "parameter 'service' is required"},
     {"service=", NULL, "parameter 'service' is required"},
-    {"operation=x", NULL, "parameter 'service' is required"},
+    {"limit=5&start=1&raw=true&order=", NULL, "parameter 'service' is required"},
+    {"operation=x", "/x " WINDOW " x100", NULL},
+    {"tag=a:b", "/ " WINDOW " x100 a=b", NULL},
+    {"minDuration=1ms", "/ " WINDOW " 1000000-0ns x100", NULL},
+    {"order=newest", "/ " WINDOW " x100", NULL},
+    {"order=slowest", "/ " WINDOW " x100 slowest", NULL},
+    {"service=s&order=spans&status=unset&kind=unspecified",
+     "s/ " WINDOW " x100 spans unset unspecified", NULL},
+    {"status=ok", "/ " WINDOW " x100 ok", NULL},
+    {"kind=server&status=error", "/ " WINDOW " x100 error server", NULL},
+    {"has=a&has=b&tag=c:d", "/ " WINDOW " x100 c=d a b", NULL},
+    {"cursor=" CURSOR, "/ " WINDOW " x100 errors after 2 3 9", NULL},
+    {"order=errors&cursor=" CURSOR, "/ " WINDOW " x100 errors after 2 3 9", NULL},
+    {"order=spans&cursor=" CURSOR, NULL, "unable to parse param 'cursor': it is of another order"},
+    {"cursor=1" CURSOR, NULL,
+     "unable to parse param 'cursor': it is not the nextCursor of an answer"},
+    {"order=oldest", NULL,
+     "unable to parse param 'order': \"oldest\" is not one of newest, slowest, spans, errors"},
+    {"status=bad", NULL, "unable to parse param 'status': \"bad\" is not one of unset, ok, error"},
+    {"kind=Server", NULL,
+     "unable to parse param 'kind': \"Server\" is not one of unspecified, internal, server, client, "
+     "producer, consumer"},
     {"service=s&start=x", NULL,
      "unable to parse param 'start': strconv.ParseInt: parsing \"x\": invalid syntax"},
     {"service=s&start=1.5", NULL,
