@@ -17,6 +17,7 @@
 struct shape {
     uint32_t batches, spans, traces; /* spans: of a batch */
     uint32_t blocks;                 /* the last batches stay in memory */
+    bool merged;                     /* blocks are merged: traces in several chains */
     uint64_t spread_ns;
 };
 
@@ -90,23 +91,27 @@ static void world_make(struct world *w, const struct shape *shape)
 {
     struct store_config c;
     struct batch_builder bb;
-    *w = (struct world){.os = os_mem_new()};
+    *w = (struct world){.os = os_sim_new(1)};
     store_config_defaults(&c, w->os, "/data");
     c.threads = false;
     c.retention_ns = 0;
+    c.compact_fanin = shape->merged ? 4 : 0;
     CHECK_OK(store_open(&w->store, &c, NULL));
     batch_builder_init(&bb);
     for (; w->n < shape->batches; w->n++) {
         w->batch[w->n] = random_batch(&bb, shape, w->n);
         w->ticket[w->n] = (struct store_ticket){.batch = w->batch[w->n], .done = on_done};
         CHECK_OK(store_append(w->store, &w->ticket[w->n]));
-        while (store_step(w->store))
-            ;
         if (w->n % (shape->batches / (shape->blocks + 1)) == 0 && w->n + 3 < shape->batches)
             CHECK_OK(store_flush(w->store, NULL));
+        while (store_step(w->store))
+            ;
     }
     batch_builder_fini(&bb);
     w->snap = store_snap(w->store);
+    struct store_stats stats;
+    store_stats(w->store, &stats);
+    CHECK(shape->merged ? stats.block_count < shape->blocks : stats.block_count >= shape->blocks);
 }
 
 static void world_fini(struct world *w)
@@ -329,7 +334,18 @@ TEST(search_orders_and_cursors_over_many_blocks)
 {
     check_world(
         &(struct shape){.batches = 60, .spans = 20, .traces = 150, .blocks = 20, .spread_ns = 2000},
-        150);
+        100);
+}
+
+TEST(search_orders_and_cursors_over_merged_blocks)
+{
+    check_world(&(struct shape){.batches = 60,
+                                .spans = 400,
+                                .traces = 400,
+                                .blocks = 10,
+                                .merged = true,
+                                .spread_ns = 20000},
+                12);
 }
 
 TEST(search_orders_and_cursors_over_row_groups)
@@ -337,7 +353,7 @@ TEST(search_orders_and_cursors_over_row_groups)
     check_world(
         &(struct shape){
             .batches = 40, .spans = 800, .traces = 300, .blocks = 1, .spread_ns = NS_PER_S},
-        8);
+        5);
 }
 
 TEST(search_orders_and_cursors_in_memory)
