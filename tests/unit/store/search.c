@@ -17,7 +17,8 @@
 struct shape {
     uint32_t batches, spans, traces; /* spans: of a batch */
     uint32_t blocks;                 /* the last batches stay in memory */
-    bool merged;                     /* blocks are merged: traces in several chains */
+    bool merged;                     /* blocks are merged */
+    bool huge;                       /* half of all spans are of one trace */
     uint64_t spread_ns;
 };
 
@@ -47,6 +48,8 @@ static void add_span(struct batch_builder *bb, const struct shape *w, uint32_t a
     struct span_rec *s = bb_span(bb);
     uint32_t near = at * w->traces / w->batches + roll(w->traces / 4 + 1);
     uint32_t trace = 1 + (roll(8) ? near : roll(w->traces)) % w->traces;
+    if (w->huge && roll(2))
+        trace = 1;
     memcpy(s->trace_id, &trace, 4);
     s->trace_id[15] = (uint8_t)(trace * 37); /* the order of ids is not that of times */
     store_u64le(s->span_id, test_rand() | 1);
@@ -188,10 +191,11 @@ static void random_query(const struct world *w, struct trace_query *q, struct ta
 {
     const struct batch *b = w->batch[roll(w->n)];
     const struct span_rec *s = &b->spans[roll(b->head->span_count)];
-    *q = (struct trace_query){.tenant = STR("default"),
-                              .kind = -1,
-                              .start_max_ns = UINT64_MAX,
-                              .order = (enum query_order)roll(ORDER_COUNT)};
+    *q = (struct trace_query){
+        .tenant = STR("default"),
+        .kind = -1,
+        .start_max_ns = UINT64_MAX,
+    };
     if (!roll(3))
         q->service = STR("svc1");
     if (!roll(4))
@@ -320,6 +324,7 @@ static void check_world(const struct shape *shape, uint32_t queries)
         struct tag_filter tag;
         struct trace_query q;
         random_query(&w, &q, &tag, buf);
+        q.order = (enum query_order)(i % ORDER_COUNT);
         list_all(&w, &q, &all);
         check_pages(&w, q, &all);
         check_places(&w, q, &all);
@@ -340,20 +345,23 @@ TEST(search_orders_and_cursors_over_many_blocks)
 TEST(search_orders_and_cursors_over_merged_blocks)
 {
     check_world(&(struct shape){.batches = 60,
-                                .spans = 400,
+                                .spans = 900,
                                 .traces = 400,
-                                .blocks = 10,
+                                .blocks = 8,
                                 .merged = true,
                                 .spread_ns = 20000},
-                12);
+                8);
 }
 
 TEST(search_orders_and_cursors_over_row_groups)
 {
-    check_world(
-        &(struct shape){
-            .batches = 40, .spans = 800, .traces = 300, .blocks = 1, .spread_ns = NS_PER_S},
-        5);
+    check_world(&(struct shape){.batches = 40,
+                                .spans = 1200,
+                                .traces = 300,
+                                .blocks = 1,
+                                .huge = true,
+                                .spread_ns = NS_PER_S},
+                8);
 }
 
 TEST(search_orders_and_cursors_in_memory)
