@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define SEEN_ARENA_MAX (64 * MIB) /* what a block has inside a window, at a time */
+
 struct snap *store_snap(struct store *s)
 {
     struct snap *snap = xcalloc(1, sizeof *snap);
@@ -167,20 +169,35 @@ static void memtable_traces(const struct memtable *m, uint32_t count, uint32_t t
     seen_pack(l);
 }
 
-static uint64_t seen_hit(void *arg, const uint8_t id[16], uint64_t start_ns)
+/* Traces with a span inside the window. */
+static enum errc traces_inside(const struct part *p, struct seen_list *l, struct err *e)
 {
-    (void)seen_add(arg, id, start_ns);
-    return 0;
+    struct trace_query inside = {.kind = -1, .start_min_ns = l->min_ns, .start_max_ns = l->max_ns};
+    struct arena plan = arena_init(SEEN_ARENA_MAX), found = arena_init(SEEN_ARENA_MAX);
+    struct block_search *search;
+    uint64_t bytes_read = 0;
+    enum errc rc = block_search_open(p->block, &inside, &plan, &bytes_read, &search, e);
+    for (uint32_t g = 0, n = block_group_count(p->block); rc == E_OK && search && g < n; g++) {
+        struct block_bounds bounds = block_group_bounds(p->block, g);
+        struct block_hit *hits;
+        uint32_t hit_n = 0;
+        if (bounds.min_ns > l->max_ns || bounds.max_ns < l->min_ns)
+            continue;
+        arena_reset(&found);
+        rc = block_search_group(search, g, 0, &found, &hits, &hit_n, e);
+        for (uint32_t i = 0; rc == E_OK && i < hit_n; i++)
+            (void)seen_add(l, hits[i].hit.trace_id, hits[i].hit.newest_ns);
+    }
+    arena_fini(&plan);
+    arena_fini(&found);
+    return rc;
 }
 
 /* Traces that begin in the window here, and those that began before it and have a span inside. */
 static enum errc part_traces(const struct part *p, struct seen_list *l, struct err *e)
 {
-    struct trace_query inside = {.kind = -1, .start_min_ns = l->min_ns, .start_max_ns = l->max_ns};
     enum errc rc = block_each_trace(p->block, seen_add, l, e);
-    if (rc == E_OK && p->min_ns < l->min_ns)
-        rc = block_search(p->block, &inside, seen_hit, l, e);
-    return rc;
+    return rc == E_OK && p->min_ns < l->min_ns ? traces_inside(p, l, e) : rc;
 }
 
 enum errc snap_each_trace(struct snap *s, struct str tenant, uint64_t min_ns, uint64_t max_ns,
