@@ -6,9 +6,11 @@
  * FORMAT file has a manifest, or has lost it. Blocks that the manifest does not name are builds
  * that a crash cut short: their batches are still in the log, so the files are removed. But when
  * the manifest itself is damaged or gone, such a block may be all there is of its spans: it is
- * adopted, and its names are read from its spans. So it is when only the end of the manifest is
- * unreadable and yet must have been committed: the log was released further than it says, or blocks
- * that it names are gone, for they were merged. */
+ * adopted, and its names are read from its spans. When only the end of the manifest is
+ * unreadable it may yet have been committed: as a merge, when blocks that it names are gone; then
+ * the merged block is adopted. As a build, when the log was released further than it says; then
+ * repair adopts the block and any other start sets it aside, for after a power cut its batches may
+ * be in the log in part. */
 #include "store/trace/store_parts.h"
 
 #include "base/log.h"
@@ -361,10 +363,12 @@ static enum errc open_parts(struct store *s, struct manifest_state_in *in, struc
 
 /* --- files the manifest does not name --- */
 
+enum stray_fate { STRAY_REMOVED, STRAY_SET_ASIDE, STRAY_ADOPTED };
+
 struct strays {
     struct store *s;
     struct manifest_state_in *in;
-    bool adopt;
+    enum stray_fate fate;
 };
 
 static bool is_named(const struct manifest_state_in *in, uint64_t id)
@@ -441,8 +445,10 @@ static void handle_stray(void *arg, const char *name)
     if (block && is_named(x->in, id))
         return;
     char *path = store_path(x->s->blocks_dir, name);
-    if (block && x->adopt)
+    if (block && x->fate == STRAY_ADOPTED)
         adopt(x, path, id, tenant);
+    else if (block && x->fate == STRAY_SET_ASIDE)
+        set_aside(x->s, path);
     else if (block && os_unlink(x->s->os, path, NULL) != E_OK)
         log_warn("store", "cannot remove the unfinished block %s", path);
     if (block)
@@ -450,11 +456,11 @@ static void handle_stray(void *arg, const char *name)
     free(path);
 }
 
-static enum errc handle_strays(struct store *s, struct manifest_state_in *in, bool adopt_them,
+static enum errc handle_strays(struct store *s, struct manifest_state_in *in, enum stray_fate fate,
                                struct err *e)
 {
     struct name_list names;
-    struct strays x = {.s = s, .in = in, .adopt = adopt_them};
+    struct strays x = {.s = s, .in = in, .fate = fate};
     enum errc rc = name_list_read(s->os, s->blocks_dir, &names, e);
     for (size_t i = 0; rc == E_OK && i < names.n; i++)
         handle_stray(&x, names.v[i]);
@@ -501,10 +507,11 @@ static enum errc compare_blocks(struct os *os, const char *dir, const struct man
 }
 
 enum errc store_end_is_lost(struct os *os, const char *dir, const struct manifest_state_in *in,
-                            const struct manifest_report *report, bool *lost, struct err *e)
+                            const struct manifest_report *report, enum lost_end *lost,
+                            struct err *e)
 {
     bool unnamed, missing, gap = false;
-    *lost = false;
+    *lost = END_UNFINISHED;
     if (!report->torn_bytes)
         return E_OK;
     enum errc rc = compare_blocks(os, dir, in, &unnamed, &missing, e);
@@ -512,7 +519,8 @@ enum errc store_end_is_lost(struct os *os, const char *dir, const struct manifes
     if (rc == E_OK && unnamed)
         rc = wal_has_gap(os, wal_dir, in->released, &gap, e);
     free(wal_dir);
-    *lost = rc == E_OK && unnamed && (missing || gap);
+    if (rc == E_OK && unnamed)
+        *lost = missing ? END_OF_MERGE : gap ? END_OF_BUILD : END_UNFINISHED;
     return rc;
 }
 
@@ -525,18 +533,22 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                                    .now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS)};
     enum errc rc = manifest_open(&s->manifest, s->os, s->dir, manifest_state_apply, &in, &report,
                                  e);
-    bool end_lost = false;
+    enum lost_end end = END_UNFINISHED;
     if (rc == E_OK)
-        rc = store_end_is_lost(s->os, s->dir, &in, &report, &end_lost, e);
-    bool damaged = rc == E_OK && (report.unreadable || report.damaged_edits || end_lost);
+        rc = store_end_is_lost(s->os, s->dir, &in, &report, &end, e);
+    bool damaged = rc == E_OK && (report.unreadable || report.damaged_edits ||
+                                  end == END_OF_MERGE || (end == END_OF_BUILD && s->config.adopt));
     bool adopt_them = damaged || (rc == E_OK && report.missing); /* blocks beside no manifest */
+    enum stray_fate fate = adopt_them            ? STRAY_ADOPTED
+                           : end == END_OF_BUILD ? STRAY_SET_ASIDE
+                                                 : STRAY_REMOVED;
     s->next_block = in.next_block;
     if (damaged)
         keep_damaged_manifest(s);
     if (adopt_them && !fresh)
         edit_number(lost, EDIT_NEXT_ID, s->next_block); /* anything: the manifest is rewritten */
     if (rc == E_OK)
-        rc = handle_strays(s, &in, adopt_them, e);
+        rc = handle_strays(s, &in, fate, e);
     if (rc == E_OK)
         rc = open_parts(s, &in, v, lost, e);
     if (rc == E_OK && report.torn_bytes)

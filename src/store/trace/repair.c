@@ -390,6 +390,7 @@ static enum errc mend(struct repair *r, struct err *e)
     store_config_defaults(&c, r->os, r->dir);
     c.threads = false;
     c.retention_ns = 0;
+    c.adopt = true;
     enum errc rc = keep_segments(r, e);
     if (rc == E_OK)
         rc = store_open(&r->s, &c, e);

@@ -185,9 +185,10 @@ struct manifest_state_in {
 /* Is the unreadable end of the manifest more than a commit that a crash cut short? A block that it
  * does not name is all there is of its spans when the log was released further than the manifest
  * says, and when blocks that it names are gone, for they were merged into it. */
+enum lost_end { END_UNFINISHED, END_OF_BUILD, END_OF_MERGE };
 MUST_CHECK enum errc store_end_is_lost(struct os *os, const char *dir,
                                        const struct manifest_state_in *in,
-                                       const struct manifest_report *report, bool *lost,
+                                       const struct manifest_report *report, enum lost_end *lost,
                                        struct err *e);
 
 enum errc manifest_state_apply(void *arg, struct str payload); /* a manifest_apply */

@@ -42,6 +42,7 @@ struct store_config {
     uint32_t services_max,
         operations_max; /* per tenant; past it names are counted under an overflow name */
     bool threads;       /* false: no threads; store_step() does the work (simulator) */
+    bool adopt; /* repair: take over blocks that a manifest without its end may have named */
 };
 
 void store_config_defaults(struct store_config *c, struct os *os, const char *dir);

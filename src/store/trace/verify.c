@@ -192,12 +192,16 @@ static void verify_strays(void *arg, const char *name)
 static enum errc end_is_lost(struct verify *v, struct manifest_state_in *in,
                              struct manifest_report *report, bool *lost, struct err *e)
 {
+    enum lost_end end = END_UNFINISHED;
     *lost = false;
     if (!report->torn_bytes)
         return E_OK;
     store_state_free(in);
     enum errc rc = read_state(v, in, report, e);
-    return rc == E_OK ? store_end_is_lost(v->os, v->dir, in, report, lost, e) : rc;
+    if (rc == E_OK)
+        rc = store_end_is_lost(v->os, v->dir, in, report, &end, e);
+    *lost = end != END_UNFINISHED;
+    return rc;
 }
 
 static enum errc verify_manifest(struct verify *v, struct manifest_state_in *in, struct err *e)

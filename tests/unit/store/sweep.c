@@ -257,7 +257,7 @@ static void check_loss(struct run *r, const char *path, const struct verdict *be
     uint64_t lost = lost_spans(r->w, &batches);
     bool silent = verified == E_OK && !after->unfinished;
     bool too_many = strstr(path, "/wal/")      ? batches > 1
-                    : strstr(path, "MANIFEST") ? lost && !after->unfinished
+                    : strstr(path, "MANIFEST") ? lost && !after->unfinished && verified != E_CORRUPT
                                                : lost > before->spans && !damage.answers;
     /* The log is read from further back when the manifest has lost where it began. */
     too_many |= damage.twice && !strstr(path, "MANIFEST");
