@@ -87,7 +87,8 @@ $(B)/src/app/version.o: CPPFLAGS += -DLYMER_COMMIT='"$(COMMIT)"'
 # The page is read by the assembler, which tells make nothing.
 $(B)/src/serve/api/ui.o: $(wildcard ui/src/*)
 
--include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d)
+FRAME_SRC := $(FUZZ_SRC) fuzz/replay.c $(wildcard bench/bench_*.c)
+-include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(FRAME_SRC:%.c=$(B)/%.d)
 
 # --- running -----------------------------------------------------------------------------------
 
