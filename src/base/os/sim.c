@@ -74,6 +74,7 @@ struct sim {
     pthread_rwlock_t lock; /* protects all below */
     uint64_t rand, wall_ns, mono_ns, epoch;
     _Atomic uint64_t calls, used;
+    uint64_t peak;                /* of used */
     uint64_t fail_at, disk_bytes; /* fail_at 0: never */
     enum errc fail_code;
     bool fail_sticky;
@@ -247,10 +248,16 @@ static void inode_free(struct sim *s, struct inode *i)
     free(i);
 }
 
+static void use(struct sim *s, uint64_t more)
+{
+    s->used += more;
+    s->peak = max_u64(s->peak, s->used);
+}
+
 static void live_ref(struct sim *s, struct inode *i)
 {
     if (i->live++ == 0)
-        s->used += i->now.size;
+        use(s, i->now.size);
 }
 
 static void live_unref(struct sim *s, struct inode *i)
@@ -287,7 +294,7 @@ static struct change *change_add(struct inode *i)
 
 static void inode_resize(struct sim *s, struct inode *i, uint64_t size)
 {
-    s->used += size - i->now.size;
+    use(s, size - i->now.size);
     image_resize(&i->now, size);
     if (!s->faults)
         return;
@@ -300,7 +307,7 @@ static enum errc inode_write(struct sim *s, struct inode *i, uint64_t off, const
 {
     uint64_t before = i->now.size;
     bool wrote = image_write(&i->now, off, p, n);
-    s->used += i->now.size - before;
+    use(s, i->now.size - before);
     if (!wrote)
         return E_NO_MEMORY;
     if (s->faults && n) {
@@ -980,6 +987,16 @@ void sim_disk_size(struct os *os, uint64_t bytes)
     lock(s);
     s->disk_bytes = min_u64(bytes, BOUNDLESS);
     unlock(s);
+}
+
+uint64_t sim_disk_peak(struct os *os)
+{
+    struct sim *s = sim_of(os);
+    lock(s);
+    uint64_t peak = s->peak;
+    s->peak = s->used;
+    unlock(s);
+    return peak;
 }
 
 uint64_t sim_disk_used(const struct os *os)

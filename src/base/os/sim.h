@@ -34,6 +34,8 @@ uint64_t sim_calls(const struct os *os);
  * E_FULL. */
 void sim_disk_size(struct os *os, uint64_t bytes);
 uint64_t sim_disk_used(const struct os *os);
+/* The most that was used after any call, since the world began or this was asked last. */
+uint64_t sim_disk_peak(struct os *os);
 /* Flips one bit of a stored file (also synced content): rot, not a crash. */
 MUST_CHECK bool sim_flip_bit(struct os *os, const char *path, uint64_t bit);
 

@@ -116,8 +116,8 @@ static enum errc build_block(struct store *s, struct build *b, struct built_bloc
     part->path = store_block_path(s, part->id, block->tenant_name);
     atomic_store(&part->dropped, true); /* until it is committed */
     block->part = part;
-    enum errc rc = block_build(s->block_builder, s->os, part->path, batches, n, &b->arena,
-                               &block->summary, e);
+    enum errc rc = block_build(s->block_builder, room_os(s->room, ROOM_BLOCK), part->path, batches,
+                               n, &b->arena, &block->summary, e);
     if (rc == E_OK)
         rc = block_open(s->os, part->path, &part->block, e);
     if (rc != E_OK)
@@ -128,7 +128,7 @@ static enum errc build_block(struct store *s, struct build *b, struct built_bloc
     part->bytes = meta->file_bytes;
     part->min_ns = meta->min_ns;
     part->max_ns = meta->max_ns;
-    part->end_ns = min_u64(block_newest_ns(meta), b->received_ns);
+    part->end_ns = b->received_ns;
     return E_OK;
 }
 

@@ -27,7 +27,6 @@
 
 #define TIER_FACTOR        8u
 #define TIERS              4u
-#define WINDOWS            16u /* in the retention time */
 #define WINDOW_MIN_NS      (3600 * NS_PER_S)
 #define WINDOW_MAX_NS      (86400 * NS_PER_S)
 #define COMPACT_INPUTS_MAX 32u
@@ -137,15 +136,12 @@ static size_t choose_place(const struct candidate *v, size_t n, const struct sto
 }
 
 /* Both the old and the new must fit under the disk cap while they are there together. */
-static bool fits_disk(const struct store *s, const struct version *v, const struct store_config *c,
-                      const struct candidate *in, size_t n)
+static bool fits_disk(const struct store *s, const struct candidate *in, size_t n)
 {
-    uint64_t bytes = s->wal ? wal_disk_bytes(s->wal) : 0;
-    for (size_t i = 0; i < v->part_n; i++)
-        bytes += v->parts[i]->bytes;
+    uint64_t bytes = 0;
     for (size_t i = 0; i < n; i++)
         bytes += in[i].part->bytes;
-    return !c->max_disk_bytes || bytes <= c->max_disk_bytes;
+    return !room_lacks(s->room, ROOM_MERGE, bytes);
 }
 
 /* --- one merge --- */
@@ -229,7 +225,8 @@ static enum errc begin(struct store *s, const struct candidate *in, size_t n, st
         k->out->end_ns = max_u64(k->out->end_ns, p->end_ns);
         k->out->memtable = min_u64(k->out->memtable, p->memtable);
     }
-    return block_merge_begin(&k->merge, k->builder, s->os, k->out->path, blocks, n, NULL, e);
+    return block_merge_begin(&k->merge, k->builder, room_os(s->room, ROOM_MERGE), k->out->path,
+                             blocks, n, NULL, e);
 }
 
 static bool choose(struct store *s, const struct store_config *c, enum errc *rc, struct err *e)
@@ -240,7 +237,7 @@ static bool choose(struct store *s, const struct store_config *c, enum errc *rc,
     bool idle = !c->threads || s->build_attempts == s->attempts_maintained;
     size_t take = choose_place(list, n, c, os_now_ns(s->os), idle, &at);
     s->compact_backlog = n;
-    if (take && !fits_disk(s, v, c, list + at, take))
+    if (take && !fits_disk(s, list + at, take))
         take = 0;
     if (take)
         *rc = begin(s, list + at, take, e);
@@ -289,7 +286,7 @@ static void publish_merged(struct store *s, struct compaction *k)
     atomic_store(&k->out->dropped, false);
     int64_t before = 0;
     for (size_t i = 0; i < k->n; i++) {
-        atomic_store(&k->in[i]->dropped, true);
+        part_remove(k->in[i]);
         before += (int64_t)k->in[i]->bytes;
     }
     stat_add(STAT_BLOCKS, 1 - (int64_t)k->n);

@@ -301,11 +301,23 @@ static enum errc rewrite(struct manifest *m, struct str edit, manifest_state *st
     return rc;
 }
 
+/* A larger file is rewritten; one past MANIFEST_MAX could not be read. */
+static uint64_t size_limit(const struct manifest *m)
+{
+    uint64_t limit = max_u64(MANIFEST_REWRITE_MIN, MANIFEST_GROWTH * m->rewritten_bytes);
+    return min_u64(limit, MANIFEST_MAX);
+}
+
+uint64_t manifest_growth(const struct manifest *m)
+{
+    uint64_t most = 2 * size_limit(m);
+    return most - min_u64(most, m->end);
+}
+
 enum errc manifest_commit(struct manifest *m, const struct buf *edit, manifest_state *state,
                           void *arg, struct err *e)
 {
-    uint64_t limit = max_u64(MANIFEST_REWRITE_MIN, MANIFEST_GROWTH * m->rewritten_bytes);
-    limit = min_u64(limit, MANIFEST_MAX); /* a larger file could not be read */
+    uint64_t limit = size_limit(m);
     if (edit->failed) /* a part of an edit would release log that no block holds */
         return fail(e, E_NO_MEMORY, "no memory for a manifest edit");
     if (m->f && m->end + record_bytes(edit->n) <= limit)

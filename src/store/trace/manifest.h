@@ -38,6 +38,10 @@ void manifest_close(struct manifest *m);
 MUST_CHECK enum errc manifest_commit(struct manifest *m, const struct buf *edit,
                                      manifest_state *state, void *arg, struct err *e);
 
+/* By how much the file may still grow before it has been replaced by a smaller one, both being
+ * there together for a moment. */
+uint64_t manifest_growth(const struct manifest *m);
+
 /* Reads without an open manifest (verify). */
 MUST_CHECK enum errc manifest_scan(struct os *os, const char *dir, manifest_apply *apply, void *arg,
                                    struct manifest_report *report, struct err *e);

@@ -420,7 +420,7 @@ static void adopt(struct strays *x, const char *path, uint64_t id, struct str te
     item.block.bytes = meta->file_bytes;
     item.block.min_ns = meta->min_ns;
     item.block.max_ns = meta->max_ns;
-    item.block.end_ns = min_u64(block_newest_ns(meta), os_now_ns(s->os));
+    item.block.end_ns = os_now_ns(s->os); /* when its spans came is not known any more */
     struct part p = {.tenant = a.tenant, .block = block};
     struct {
         struct store *s;
@@ -621,8 +621,8 @@ static enum errc load_log(struct store *s, struct version *v, struct err *e)
     replay_push(&r, memtable_new(1, os_mono_ns(s->os)));
     if (!s->config.log)
         return E_OK;
-    enum errc rc = wal_open(&s->wal, s->os, s->wal_dir, segment_bytes, s->released, replay_record,
-                            &r, &report, e);
+    enum errc rc = wal_open(&s->wal, room_os(s->room, ROOM_LOG), s->wal_dir, segment_bytes,
+                            s->released, replay_record, &r, &report, e);
     if (rc != E_OK)
         return rc;
     stat_add(STAT_WAL_TAIL_DROPPED, (int64_t)report.torn_bytes);
@@ -659,6 +659,8 @@ enum errc store_recover(struct store *s, struct err *e)
         rc = take_lock(s, e);
     if (rc == E_OK)
         rc = make_folders(s, e);
+    if (rc == E_OK)
+        rc = room_scan(s->room, s->dir, e);
     if (rc == E_OK)
         rc = load_manifest(s, fresh, v, &lost, e);
     if (rc == E_OK)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Retention: whole blocks go, those whose newest span ended before the retention time, then the
- * oldest until the disk cap holds. The manifest says so first; a file goes with the last snapshot
- * that can read it. Names go when nobody has seen them for the retention time; dependencies stay.
+/* Retention: whole blocks go, those whose newest span came before the retention time, then the
+ * oldest until the disk cap holds with something to spare. The manifest says so first; then the
+ * file loses its name, and a snapshot that holds it reads on. Names go when nobody has seen them
+ * for the retention time; dependencies stay. docs/internals/bounds.md tells the whole.
  */
 #include "store/trace/store_parts.h"
 
@@ -9,6 +10,12 @@
 #include "base/stats.h"
 
 #include <stdlib.h>
+
+/* What a disk cap must hold at least: the log as long as it gets before clients are told to wait,
+ * the block that is being built and one more, FORMAT, LOCK and folders. */
+#define LOG_SEGMENTS (FROZEN_MAX + 2u) /* one for each memtable and one to go on with */
+#define LEAST_BLOCKS 2u
+#define LEAST_REST   (64 * KIB)
 
 static bool is_listed(const uint64_t *ids, size_t n, uint64_t id)
 {
@@ -22,24 +29,29 @@ static void publish_without(struct store *s, const uint64_t *ids, size_t n)
 {
     pthread_mutex_lock(&s->lock);
     struct version *old = s->version, *v = version_copy(old, 0);
-    size_t kept = 0;
+    size_t kept = 0, gone_n = 0;
+    struct part **gone = xmalloc((n + 1) * sizeof(struct part *));
     for (size_t i = 0; i < v->part_n; i++) {
         struct part *p = v->parts[i];
         if (!is_listed(ids, n, p->id)) {
             v->parts[kept++] = p;
             continue;
         }
-        atomic_store(&p->dropped, true);
+        gone[gone_n++] = p; /* with the reference of the new version */
         stat_add(STAT_BLOCKS_EXPIRED, 1);
         stat_add(STAT_SPANS_EXPIRED, (int64_t)p->spans);
         stat_add(STAT_BLOCKS, -1);
         stat_add(STAT_BLOCK_SPANS, -(int64_t)p->spans);
         stat_add(STAT_BLOCK_BYTES, -(int64_t)p->bytes);
-        part_unref(p); /* the old version still holds it */
     }
     v->part_n = kept;
     s->version = v;
     pthread_mutex_unlock(&s->lock);
+    for (size_t i = 0; i < gone_n; i++) {
+        part_remove(gone[i]);
+        part_unref(gone[i]);
+    }
+    free(gone);
     version_unref(old);
 }
 
@@ -64,50 +76,96 @@ static int by_age(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* The ids to drop, oldest first. */
-static size_t choose(const struct version *v, uint64_t before_ns, uint64_t max_bytes,
-                     uint64_t log_bytes, uint64_t *ids)
-{
-    size_t n = 0;
-    uint64_t bytes = log_bytes;
-    struct part **parts = xmalloc((v->part_n + 1) * sizeof(struct part *));
-    for (size_t i = 0; i < v->part_n; i++) {
-        parts[i] = v->parts[i];
-        bytes += parts[i]->bytes;
-    }
-    qsort(parts, v->part_n, sizeof(struct part *), by_age);
-    for (size_t i = 0; i < v->part_n; i++) {
-        if (parts[i]->end_ns >= before_ns && (!max_bytes || bytes <= max_bytes))
-            break;
-        bytes -= parts[i]->bytes;
-        ids[n++] = parts[i]->id;
-    }
-    free(parts);
-    return n;
-}
-
-bool store_retain(struct store *s)
+/* Drops the oldest: those that have expired, then others until `bytes` are free. Returns when
+ * the newest span of the oldest block that stays came. */
+static uint64_t drop_oldest(struct store *s, uint64_t before_ns, uint64_t bytes)
 {
     struct err e;
+    struct version *v = store_version(s);
+    size_t n = 0, part_n = v->part_n;
+    uint64_t *ids = xmalloc((part_n + 1) * sizeof *ids), freed = 0, next_ns = UINT64_MAX;
+    struct part **parts = xmalloc((part_n + 1) * sizeof(struct part *));
+    memcpy(parts, v->parts, part_n * sizeof(struct part *));
+    qsort(parts, part_n, sizeof(struct part *), by_age);
+    for (; n < part_n && (parts[n]->end_ns < before_ns || freed < bytes); n++) {
+        freed += parts[n]->bytes;
+        ids[n] = parts[n]->id;
+    }
+    if (n < part_n)
+        next_ns = parts[n]->end_ns;
+    version_unref(v);
+    if (n && store_drop_parts(s, ids, n, &e) != E_OK)
+        log_error("store", "old blocks stay for now: %s", err_msg(&e));
+    free(parts);
+    free(ids);
+    return next_ns;
+}
+
+/* --- the cap --- */
+
+static uint64_t segment_bytes(const struct store_config *c)
+{
+    return c->memtable_bytes + c->memtable_bytes / 8;
+}
+
+uint64_t store_least_disk(const struct store_config *c)
+{
+    uint64_t log = c->log ? LOG_SEGMENTS * max_u64(segment_bytes(c), WAL_SEGMENT_MIN) : 0;
+    return 2 * MANIFEST_REWRITE_MIN + log + LEAST_BLOCKS * segment_bytes(c) + LEAST_REST;
+}
+
+void store_set_room(struct store *s)
+{
     pthread_mutex_lock(&s->lock);
-    uint64_t keep_ns = s->config.retention_ns, max_bytes = s->config.max_disk_bytes;
-    struct version *v = version_ref(s->version);
+    uint64_t max_bytes = s->config.max_disk_bytes, block = segment_bytes(&s->config);
+    for (size_t i = 0; i < s->version->mem_n; i++)
+        block = max_u64(block, atomic_load(&s->version->mem[i]->bytes));
+    pthread_mutex_unlock(&s->lock);
+    room_reserve(s->room, manifest_growth(s->manifest), block);
+    room_limit(s->room, max_bytes);
+}
+
+/* What is kept free so that the log, as long as it gets, and the next merge need not wait. */
+static uint64_t headroom(const struct store *s, uint64_t max_bytes)
+{
+    const struct store_config *c = &s->config;
+    uint64_t least = store_least_disk(c), log = 0;
+    if (s->wal) {
+        uint64_t most = LOG_SEGMENTS * (segment_bytes(c) + 2 * ROOM_PAGE);
+        log = most - min_u64(most, wal_disk_bytes(s->wal));
+    }
+    return log + min_u64(c->compact_fanin * c->compact_bytes, (max_bytes - least) / 8);
+}
+
+void store_make_room(void *store, uint64_t bytes)
+{
+    struct store *s = store;
+    if (!store_compact_commits(s))
+        (void)drop_oldest(s, 0, room_lacks(s->room, ROOM_BLOCK, bytes));
+}
+
+/* --- time --- */
+
+uint64_t store_expired_ns(struct store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t keep_ns = s->config.retention_ns;
     pthread_mutex_unlock(&s->lock);
     uint64_t now_ns = os_now_ns(s->os);
-    uint64_t before_ns = keep_ns && now_ns > keep_ns ? now_ns - keep_ns : 0;
-    uint64_t *ids = xmalloc((v->part_n + 1) * sizeof *ids);
-    uint64_t log_bytes = s->wal ? wal_disk_bytes(s->wal) : 0;
-    size_t n = choose(v, before_ns, max_bytes, log_bytes, ids);
-    version_unref(v);
-    if (n && max_bytes && log_bytes >= max_bytes)
+    return keep_ns && now_ns > keep_ns ? now_ns - keep_ns : 0;
+}
+
+uint64_t store_retain(struct store *s)
+{
+    uint64_t before_ns = store_expired_ns(s), max_bytes = room_limit_bytes(s->room);
+    uint64_t log_bytes = s->wal ? wal_disk_bytes(s->wal) : 0, surplus = 0;
+    if (max_bytes)
+        surplus = room_lacks(s->room, ROOM_LOG, headroom(s, max_bytes));
+    if (surplus && log_bytes >= max_bytes)
         log_warn("store", "the log alone takes %llu bytes, the disk cap is %llu: no block can stay",
                  (unsigned long long)log_bytes, (unsigned long long)max_bytes);
     if (before_ns)
         catalog_prune(s->catalog, before_ns);
-    if (n && store_drop_parts(s, ids, n, &e) != E_OK) {
-        log_error("store", "expired blocks stay for now: %s", err_msg(&e));
-        n = 0;
-    }
-    free(ids);
-    return n > 0;
+    uint64_t next_ns = drop_oldest(s, before_ns, surplus);
+    return !before_ns || next_ns == UINT64_MAX ? UINT64_MAX : next_ns - min_u64(next_ns, before_ns);
 }

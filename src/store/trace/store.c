@@ -69,6 +69,11 @@ void part_unref(struct part *p)
     free(p);
 }
 
+void part_remove(struct part *p)
+{
+    atomic_store(&p->dropped, os_unlink(p->os, p->path, NULL) != E_OK);
+}
+
 struct version *version_copy(const struct version *v, size_t more)
 {
     struct version *c = xmalloc(sizeof *c);
@@ -205,11 +210,14 @@ static uint64_t freeze_due_ns(struct store *s, bool poisoned)
         return UINT64_MAX;
     pthread_mutex_lock(&s->lock);
     bool wanted = s->freeze_upto >= active->number;
+    uint64_t most_ns = s->config.memtable_age_ns, keep_ns = s->config.retention_ns;
     pthread_mutex_unlock(&s->lock);
+    if (keep_ns) /* only blocks can go */
+        most_ns = min_u64(most_ns, keep_ns / WINDOWS);
     if (wanted || poisoned || atomic_load(&active->bytes) >= s->config.memtable_bytes)
         return 0;
     uint64_t age_ns = os_mono_ns(s->os) - active->born_mono_ns;
-    return age_ns >= s->config.memtable_age_ns ? 0 : s->config.memtable_age_ns - age_ns;
+    return age_ns >= most_ns ? 0 : most_ns - age_ns;
 }
 
 /* --- the writer --- */
@@ -275,9 +283,12 @@ static size_t group_log(struct store *s, size_t n, enum errc *rc, struct err *e)
     if (*rc == E_FULL) {
         log_warn("store", "the disk is full: nothing more is taken until there is space again");
         atomic_store(&s->disk_full, true);
-        s->probe_at_ns = os_mono_ns(s->os) + RETRY_NS;
+        s->probe_at_ns = os_mono_ns(s->os) + PROBE_NS;
+        atomic_store(&s->room_wanted, true);
     }
     pthread_mutex_lock(&s->lock);
+    if (*rc == E_FULL)
+        pthread_cond_signal(&s->work);
     enum sync_policy sync = s->config.sync;
     if (done && sync == SYNC_INTERVAL && s->syncer_idle)
         pthread_cond_signal(&s->dirty);
@@ -333,7 +344,7 @@ static void probe_disk(struct store *s)
 {
     if (!atomic_load(&s->disk_full) || os_mono_ns(s->os) < s->probe_at_ns)
         return;
-    s->probe_at_ns = os_mono_ns(s->os) + RETRY_NS;
+    s->probe_at_ns = os_mono_ns(s->os) + PROBE_NS;
     if (wal_probe(s->wal, NULL) == E_OK) {
         log_info("store", "there is space again: batches are taken");
         atomic_store(&s->disk_full, false);
@@ -476,7 +487,10 @@ static void syncer_main(void *arg)
  * there is more. */
 static uint64_t builder_turn(struct store *s)
 {
-    uint64_t now_ns = os_mono_ns(s->os), sleep_ns = MAINTAIN_NS;
+    uint64_t now_ns = os_mono_ns(s->os);
+    store_set_room(s);
+    if (atomic_exchange(&s->room_wanted, false))
+        s->maintain_at_ns = 0;
     if (atomic_load(&s->frozen) && now_ns >= s->retry_at_ns) {
         enum build_result result = store_build_step(s);
         s->retry_at_ns = result == BUILD_FAILED ? os_mono_ns(s->os) + RETRY_NS : 0;
@@ -486,7 +500,7 @@ static uint64_t builder_turn(struct store *s)
         pthread_mutex_unlock(&s->lock);
     }
     if (now_ns >= s->maintain_at_ns && !s->build && !store_compact_commits(s)) {
-        store_retain(s);
+        uint64_t expiry_ns = store_retain(s);
         bool idle = s->build_attempts == s->attempts_maintained;
         if (idle && s->attempts_trimmed != s->build_attempts) {
             block_builder_trim(s->block_builder);
@@ -494,8 +508,9 @@ static uint64_t builder_turn(struct store *s)
             s->attempts_trimmed = s->build_attempts;
         }
         s->attempts_maintained = s->build_attempts;
-        s->maintain_at_ns = now_ns + MAINTAIN_NS;
+        s->maintain_at_ns = now_ns + min_u64(MAINTAIN_NS, max_u64(expiry_ns, EXPIRY_NS));
     }
+    uint64_t sleep_ns = s->maintain_at_ns > now_ns ? s->maintain_at_ns - now_ns : EXPIRY_NS;
     if (!s->build)
         sleep_ns = min_u64(sleep_ns, store_compact_step(s, atomic_load(&s->frozen) > 0));
     if (atomic_load(&s->frozen))
@@ -575,13 +590,22 @@ enum errc store_flush(struct store *s, struct err *e)
 
 void store_reconfigure(struct store *s, const struct store_config *c)
 {
+    uint64_t least = store_least_disk(c);
+    bool too_small = c->max_disk_bytes && c->max_disk_bytes < least;
+    if (too_small)
+        log_error("store",
+                  "a disk cap of %llu bytes is too small, %llu are needed: it stays as it is",
+                  (unsigned long long)c->max_disk_bytes, (unsigned long long)least);
     pthread_mutex_lock(&s->lock);
     s->config.retention_ns = c->retention_ns;
-    s->config.max_disk_bytes = c->max_disk_bytes;
+    if (!too_small)
+        s->config.max_disk_bytes = c->max_disk_bytes;
     s->config.compact_percent = c->compact_percent;
     s->config.sync = c->sync;
     s->config.sync_every_ns = c->sync_every_ns;
     pthread_cond_signal(&s->dirty);
+    atomic_store(&s->room_wanted, true); /* at once, not at the next look */
+    pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -600,7 +624,8 @@ static struct store *store_new(const struct store_config *c)
 {
     struct store *s = xcalloc(1, sizeof *s);
     s->config = *c;
-    s->os = c->os;
+    s->room = room_new(c->os, store_make_room, s);
+    s->os = room_os(s->room, ROOM_STATE);
     s->dir = xstrdup(c->dir);
     s->config.dir = s->dir;
     s->blocks_dir = store_path(c->dir, "blocks");
@@ -636,11 +661,20 @@ static void store_free(struct store *s)
     free(s->dir);
     free(s->blocks_dir);
     free(s->wal_dir);
+    room_free(s->room);
     free(s);
 }
 
 enum errc store_open(struct store **out, const struct store_config *c, struct err *e)
 {
+    uint64_t least = store_least_disk(c);
+    if (c->max_disk_bytes && c->max_disk_bytes < least)
+        return fail(
+            e, E_INVALID,
+            "max-disk of %llu bytes is too small: with a memtable of %llu bytes the log and "
+            "the blocks need %llu",
+            (unsigned long long)c->max_disk_bytes, (unsigned long long)c->memtable_bytes,
+            (unsigned long long)least);
     struct store *s = store_new(c);
     enum errc rc = store_recover(s, e);
     if (rc != E_OK) {
@@ -648,6 +682,8 @@ enum errc store_open(struct store **out, const struct store_config *c, struct er
         return rc;
     }
     gauge(s->version, 1);
+    store_set_room(s);
+    (void)store_retain(s); /* before anything is read or written */
     if (c->threads) {
         thread_start(&s->writer, "store-writer", writer_main, s);
         thread_start(&s->builder, "store-builder", builder_main, s);
@@ -716,6 +752,7 @@ void store_stats(struct store *s, struct store_stats *out)
     if (out->oldest_ns > out->newest_ns)
         out->oldest_ns = 0;
     out->log_bytes = s->wal ? wal_disk_bytes(s->wal) : 0;
+    out->disk_bytes = room_used(s->room);
     out->read_only = atomic_load(&s->disk_full) ||
                      (atomic_load(&s->blocks_full) && atomic_load(&s->frozen) >= FROZEN_MAX);
     version_unref(v);

@@ -14,6 +14,7 @@
 #include "store/trace/deps.h"
 #include "store/trace/edit.h"
 #include "store/trace/manifest.h"
+#include "store/trace/room.h"
 #include "store/trace/wal.h"
 
 #define STORE_FORMAT       1
@@ -23,9 +24,12 @@
 #define FROZEN_MAX         3u /* memtables waiting for the builder; past it appends are refused */
 #define RECENT_MAX         3u /* span indexes of built memtables that are kept */
 #define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
-#define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention */
+#define PROBE_NS           (NS_PER_S / 10) /* between looks for space when the log cannot grow */
+#define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention, at most … */
+#define EXPIRY_NS          (NS_PER_S / 10) /* … and at least, when blocks expire one by one */
 #define PARENT_BLOCKS_MAX  64u             /* older blocks asked for the parent of one span */
 #define PARENT_ASKS_MAX    16384u          /* blocks read for parents by one build, or one query */
+#define WINDOWS            16u /* in the retention time: how much longer than that a span may stay */
 #define UNREADABLE_MAX     5u
 #define PARENT_LOOKBACK_NS (3600 * NS_PER_S) /* a parent starts at most this before its child … */
 #define PARENT_SKEW_NS     (60 * NS_PER_S)   /* … or, with skewed clocks, this after it */
@@ -33,10 +37,11 @@
 /* A block and what the manifest says of it. */
 struct part {
     _Atomic uint32_t refs;
-    _Atomic bool dropped; /* remove the file with the last reference */
+    _Atomic bool dropped; /* the file goes with the last reference: no edit names it */
     uint64_t id;
     uint32_t tenant;
-    uint64_t spans, bytes, min_ns, max_ns, end_ns;
+    uint64_t spans, bytes, min_ns, max_ns; /* starts */
+    uint64_t end_ns;                       /* when the newest came */
     /* The number of the oldest memtable it was built from; 0: before this start. */
     uint64_t memtable;
     bool left_alone; /* it could not be merged; builder only */
@@ -45,16 +50,11 @@ struct part {
     char *path;
 };
 
-/* When the block's newest span ended; one that says it ended before it began is as old as its
- * start.
- */
-static inline uint64_t block_newest_ns(const struct block_meta *m)
-{
-    return max_u64(m->max_ns, m->max_end_ns);
-}
-
 struct part *part_ref(struct part *p);
 void part_unref(struct part *p);
+/* An edit has given the part up: its file loses its name at once, so that the space is visible.
+ * Whoever holds a reference reads on. */
+void part_remove(struct part *p);
 
 struct version {
     _Atomic uint32_t refs;
@@ -98,7 +98,8 @@ struct compaction;
 
 struct store {
     struct store_config config; /* retention, disk cap, sync: under lock */
-    struct os *os;
+    struct room *room;
+    struct os *os; /* the room's: what is written is counted */
     char *dir, *blocks_dir, *wal_dir;
     struct os_file *lock_file;
     struct wal *wal; /* NULL: no log */
@@ -121,6 +122,7 @@ struct store {
 
     _Atomic bool disk_full;   /* the log cannot grow */
     _Atomic bool blocks_full; /* the last build failed for lack of space */
+    _Atomic bool room_wanted; /* the log has found the cap reached: something old must go */
     _Atomic uint32_t frozen;  /* frozen memtables */
     _Atomic uint64_t active_bytes;
 
@@ -254,8 +256,16 @@ void store_compact_abandon(struct store *s);
 /* True between a merge's last byte and its commit: no other edit may come between two tries. */
 bool store_compact_commits(const struct store *s);
 
-/* retention.c; same thread. True when something was dropped. */
-bool store_retain(struct store *s);
+/* retention.c; same thread. Drops what has expired and what the cap has no room for; returns how
+ * long until the next block expires. */
+uint64_t store_retain(struct store *s);
+void store_make_room(void *store, uint64_t bytes); /* a room_make */
+/* Start times below this have expired; 0: none have. */
+uint64_t store_expired_ns(struct store *s);
+/* The smallest cap this configuration can work with. */
+uint64_t store_least_disk(const struct store_config *c);
+/* Tells the room the cap and what must stay free. */
+void store_set_room(struct store *s);
 MUST_CHECK enum errc store_drop_parts(struct store *s, const uint64_t *ids, size_t n,
                                       struct err *e);
 

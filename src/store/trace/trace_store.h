@@ -7,6 +7,10 @@
  * memtable is built into one immutable block per tenant in the background; the manifest makes it
  * official and releases the log. Small blocks that lie together in time are merged.
  *
+ * Bounds: a span whose start is older than the retention time is not read any more, by no question;
+ * its block goes when all its spans are. The files never take more than the disk cap: what would
+ * pass it is refused (E_FULL) or makes the oldest blocks go first. docs/internals/bounds.md.
+ *
  * Reads: a snapshot holds references to the memtables and blocks of one moment; it costs no copy
  * and blocks nobody. Reads may be made from any thread, also from several on one snapshot.
  *
@@ -34,9 +38,10 @@ struct store_config {
     uint64_t memtable_bytes;  /* a memtable that reaches this is built into blocks */
     uint64_t memtable_age_ns; /* so is one whose oldest batch is older than this */
     uint64_t retention_ns;    /* 0: keep */
-    uint64_t max_disk_bytes;  /* 0: no cap; oldest blocks go first */
-    uint32_t compact_fanin;   /* blocks of like size and time that become one; 0: none do */
-    uint64_t compact_bytes;   /* a block of this size is not merged any more */
+    uint64_t
+        max_disk_bytes;     /* of the directory, at any moment; 0: no cap; oldest blocks go first */
+    uint32_t compact_fanin; /* blocks of like size and time that become one; 0: none do */
+    uint64_t compact_bytes; /* a block of this size is not merged any more */
     unsigned compact_percent; /* of a core that merging may take; 0: none */
     uint32_t queue_max;       /* batches waiting for the writer */
     uint32_t services_max,
@@ -200,6 +205,7 @@ MUST_CHECK enum errc snap_cost(struct snap *s, struct str tenant, uint64_t budge
 
 struct store_stats {
     uint64_t memtable_spans, memtable_bytes, block_count, block_spans, block_bytes, log_bytes;
+    uint64_t disk_bytes; /* of everything in the directory, in whole pages */
     uint64_t oldest_ns, newest_ns;
     bool read_only; /* the disk is full */
 };

@@ -156,7 +156,7 @@ static void open_backup(struct care *c, struct store **s)
     struct store_config config = c->config;
     struct err e;
     config.dir = "/backup";
-    config.max_disk_bytes = 0;
+    config.retention_ns = 0;
     if (store_verify(c->os, "/backup", ignore, NULL, &e) != E_OK ||
         store_open(s, &config, &e) != E_OK)
         care_failed(c, err_msg(&e));
@@ -197,7 +197,8 @@ TEST(backup_while_blocks_expire)
         struct err e;
         bool must[SENT_MAX];
         care_begin(&c, test_rand());
-        c.config.max_disk_bytes = 100 * KIB + world_roll(c.w, 30 * KIB);
+        sim_advance(c.os, 700 * NS_PER_S); /* when the world's batches come */
+        c.config.retention_ns = (20 + world_roll(c.w, 60)) * NS_PER_S;
         store_reconfigure(c.s, &c.config);
         act_some(&c, 150);
         unsigned batches = c.w->batch_n;

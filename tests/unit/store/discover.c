@@ -156,6 +156,7 @@ static void open_and_send(struct sent *t, uint32_t batches, uint32_t spans, uint
     store_config_defaults(&c, t->os, "/data");
     c.threads = false;
     c.retention_ns = 0;
+    c.compact_fanin = 0; /* several blocks */
     CHECK_OK(store_open(&t->store, &c, NULL));
     batch_builder_init(&bb);
     for (uint32_t i = 1; i <= batches; i++) {

@@ -5,6 +5,7 @@
  *
  * The sweep (sweep.c) makes more such runs. */
 #include "tests/harness.h"
+#include "store/trace/store_parts.h"
 #include "tests/unit/store/run.h"
 
 #define RICH 60 /* spans in a hundred */
@@ -40,7 +41,8 @@ static void act_cap(struct run *r)
     struct store_stats stats;
     store_stats(r->s, &stats);
     uint64_t some = stats.block_bytes * world_roll(r->w, 4) / 2;
-    r->config.max_disk_bytes = world_roll(r->w, 2) ? stats.log_bytes + some + 1 : 0;
+    uint64_t least = store_least_disk(&r->config);
+    r->config.max_disk_bytes = world_roll(r->w, 2) ? least + some : 0;
     world_cap(r->w, r->config.max_disk_bytes > 0);
     store_reconfigure(r->s, &r->config);
 }

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the server may take of the machine: the disk cap, seen as du sees it while spans pour in."""
+import base64
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from lib import Server, check, equal, get, otlp, scenario, send, until
+
+CAP = 16_000_000
+
+
+def disk_bytes(path):
+    """Every block of every file and folder; a file may vanish while we look."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in [folder, *(os.path.join(folder, f) for f in files)]:
+            try:
+                total += os.lstat(name).st_blocks * 512
+            except FileNotFoundError:
+                pass
+    return total
+
+
+def pour(server, requests):
+    """Spans that cannot be compressed, each request until it is taken. Returns the last trace."""
+    trace = None
+    for _ in range(requests):
+        noise = [{"key": "noise", "value": {"stringValue": base64.b64encode(os.urandom(90_000)).decode()}}]
+        trace, message = otlp("pour", 3, attributes=noise)
+        until(lambda: send(server, message)[0] == 200, 40, "the spans to be taken")
+    return trace
+
+
+@scenario
+def the_disk_cap_holds_at_any_moment():
+    with Server(f"--max-disk={CAP}", "--memtable=1MB") as s, ThreadPoolExecutor(2) as pool:
+        load, seen = pool.submit(pour, s, 150), []
+        until(lambda: seen.append(disk_bytes(s.data)) or load.done(), 100, "the end of the load")
+        check(len(seen) > 20, "looked", len(seen))
+        check(CAP // 2 < max(seen) <= CAP, "most", max(seen))
+        check(s.metrics()["lymer_blocks_expired_total"] > 0, "no block was dropped")
+        equal(len(get(s.url(f"/api/traces/{load.result()}"))["data"][0]["spans"]), 3)
+        s.stop()
+        check(disk_bytes(s.data) <= CAP, "after the end")
+
+
+@scenario
+def a_disk_cap_too_small_to_work_is_refused():
+    s = Server("--max-disk=10MB", wait=False)
+    equal(s.process.wait(20), 2, "exit code")
+    check("max-disk of 10000000 bytes is too small" in s.output(), s.output())
+    s.kill()
+
+
+@scenario
+def expired_spans_are_not_read():
+    with Server("--retention=2s") as s:
+        trace, message = otlp("brief", 1)
+        equal(send(s, message)[0], 200)
+        equal(len(get(s.url(f"/api/traces/{trace}"))["data"][0]["spans"]), 1)
+        begun = time.monotonic()
+        until(lambda: get(s.url(f"/api/traces/{trace}"), raw=True)[0] == 404, 10, "expired")
+        check(time.monotonic() - begun < 5, "late")
+        now = time.time_ns() // 1000
+        found = get(s.url("/api/traces"), {"service": "brief", "start": now - 60_000_000, "end": now})
+        equal(found["data"], [])
+        equal(get(s.url("/api/services"))["data"] or [], [])
