@@ -36,6 +36,7 @@
 #define DOORS_MAX       8u
 #define POOL_QUEUE_MAX  256u
 #define STORE_QUEUE_MAX 1024u
+#define QUERY_SHARE     4u /* questions together may take this part of max-memory */
 #define EXIT_CANNOT_RUN 2
 #define MEMORY_DIR      "memory" /* of the store in the world of --memory */
 
@@ -47,6 +48,7 @@ struct server {
     struct store_config store_config;
     struct ingest *ingest;
     struct work_pool *pool;
+    struct budget query_memory;
     struct recv recv;
     struct jaeger_api jaeger;
     struct admin admin;
@@ -363,6 +365,8 @@ static enum errc start(struct server *s, struct err *e)
     s->admin.phase_ns = s->admin.start_ns;
     set_base_path(s);
     s->jaeger.os = os_posix();
+    s->jaeger.memory = &s->query_memory;
+    s->query_memory.max = s->config->max_memory / QUERY_SHARE;
     s->jaeger.adjust.max_clock_skew_ns = s->config->clock_skew;
     s->jaeger.search_max_ns = s->config->search_time;
     s->jaeger.search_max_bytes = s->config->search_bytes;

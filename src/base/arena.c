@@ -22,6 +22,7 @@
 struct arena_chunk {
     struct arena_chunk *next;
     size_t bytes;
+    struct budget *budget; /* that it was taken from */
 };
 
 struct arena arena_init(size_t max_bytes)
@@ -29,8 +30,15 @@ struct arena arena_init(size_t max_bytes)
     return (struct arena){.max_bytes = max_bytes};
 }
 
+struct arena arena_init_within(struct budget *budget, size_t max_bytes)
+{
+    return (struct arena){.max_bytes = max_bytes, .budget = budget};
+}
+
 static void chunk_free(struct arena_chunk *c)
 {
+    if (c->budget)
+        budget_give(c->budget, c->bytes);
     arena_unpoison(c, c->bytes);
     free(c);
 }
@@ -41,7 +49,17 @@ void arena_fini(struct arena *a)
         next = c->next;
         chunk_free(c);
     }
-    *a = arena_init(a->max_bytes);
+    *a = arena_init_within(a->budget, a->max_bytes);
+}
+
+void arena_leave_budget(struct arena *a)
+{
+    for (struct arena_chunk *c = a->chunks; c; c = c->next) {
+        if (c->budget)
+            budget_give(c->budget, c->bytes);
+        c->budget = NULL;
+    }
+    a->budget = NULL;
 }
 
 void arena_reset(struct arena *a)
@@ -51,7 +69,7 @@ void arena_reset(struct arena *a)
         next = c->next;
         chunk_free(c);
     }
-    *a = arena_init(a->max_bytes);
+    *a = arena_init_within(a->budget, a->max_bytes);
     if (!keep)
         return;
     keep->next = NULL;
@@ -64,10 +82,16 @@ void arena_reset(struct arena *a)
 
 static struct arena_chunk *chunk_new(struct arena *a, size_t bytes)
 {
-    struct arena_chunk *c = malloc(bytes);
-    if (!c)
+    if (a->budget && !budget_take(a->budget, bytes))
         return NULL;
+    struct arena_chunk *c = malloc(bytes);
+    if (!c) {
+        if (a->budget)
+            budget_give(a->budget, bytes);
+        return NULL;
+    }
     c->bytes = bytes;
+    c->budget = a->budget;
     a->used_bytes += bytes;
     arena_poison(c + 1, bytes - sizeof *c);
     return c;

@@ -5,6 +5,7 @@
 #ifndef LYMER_BASE_ARENA_H
 #define LYMER_BASE_ARENA_H
 
+#include "base/budget.h"
 #include "base/str.h"
 
 struct arena_chunk;
@@ -13,11 +14,16 @@ struct arena {
     struct arena_chunk *chunks; /* newest first */
     char *at, *end;             /* free part of the newest chunk */
     size_t used_bytes, max_bytes;
+    struct budget *budget; /* NULL: none; may be set at any time, for what is taken from then on */
     bool failed;
 };
 
 struct arena arena_init(size_t max_bytes);
+/* One whose chunks also count against a budget that it shares. */
+struct arena arena_init_within(struct budget *budget, size_t max_bytes);
 void arena_fini(struct arena *a);
+/* What it holds counts no longer: a cache whose memory is bounded otherwise. */
+void arena_leave_budget(struct arena *a);
 /* Forgets everything, keeps one chunk. */
 void arena_reset(struct arena *a);
 /* The same for an arena that is filled and reset over and over: what it held, up to keep_max bytes,

@@ -10,7 +10,8 @@
  * its `arg`: r->arg is a `struct jaeger_api *`, or a struct that begins with one. */
 struct jaeger_api {
     struct store *store;
-    struct os *os; /* clock and randomness */
+    struct os *os;         /* clock and randomness */
+    struct budget *memory; /* of all questions together; NULL: no limit */
     struct adjust_config adjust;
     const char *base_path;     /* NULL, "" or "/": none; else "/jaeger", without a slash behind */
     const char *tenant_header; /* lower case; NULL: x-tenant. X-Scope-OrgID is understood too */

@@ -79,7 +79,7 @@ static unsigned indent_of(struct http_req *r)
 bool answer_begin(struct answer *a, struct http_req *r, enum answer_form form)
 {
     *a = (struct answer){.r = r, .api = r->arg, .form = form, .buf = buf_init(ANSWER_BUF_MAX)};
-    a->arena = arena_init(QUERY_ARENA_MAX);
+    a->arena = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
     a->now_ns = os_now_ns(a->api->os);
     a->w = json_writer_init(&a->buf, form == ANSWER_V1 ? indent_of(r) : 0);
     a->sink = (struct jaeger_json_sink){flush_json, a};

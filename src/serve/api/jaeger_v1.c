@@ -176,7 +176,7 @@ static bool put_trace(struct answer *a, const uint8_t id[16], bool raw, bool ask
 static bool put_traces(struct answer *a, const struct jaeger_search *s,
                        const struct trace_hits *hits, struct misses *m)
 {
-    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    struct arena scratch = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
     bool ok = true;
     for (size_t i = 0; i < s->id_count && ok; i++)
         ok = put_trace(a, s->ids[i], s->raw, true, &scratch, m);
@@ -225,7 +225,7 @@ static void get_trace(struct http_req *r)
         answer_fail(&a, 400, why);
         return;
     }
-    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    struct arena scratch = arena_init_within(a.api->memory, QUERY_ARENA_MAX);
     enum errc rc = query_trace(answer_snap(&a), a.tenant, q.id, q.raw, &a.api->adjust, &scratch, &t,
                                &e);
     if (rc == E_NOT_FOUND) {
@@ -280,7 +280,7 @@ static void post_transform(struct http_req *r)
     uint32_t rejected;
     if (!answer_begin(&a, r, ANSWER_V1))
         return;
-    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    struct arena scratch = arena_init_within(a.api->memory, QUERY_ARENA_MAX);
     enum errc rc = jaeger_transform(r->body, is_protobuf(r), &scratch, &batch, &traces, &n,
                                     &rejected, &e);
     if (rc && err_http(rc) < 500) {

@@ -136,7 +136,7 @@ static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct a
 
 static void send_traces(struct answer *a, const struct trace_hits *hits, bool raw)
 {
-    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    struct arena scratch = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
     struct buf slice = buf_init(ANSWER_BUF_MAX);
     struct err e = {0};
     bool ok = true;
@@ -275,7 +275,7 @@ static void get_summaries(struct http_req *r)
     struct err e = {.code = E_CANCELLED};
     if (!answer_begin(&a, r, ANSWER_V3) || !search(&a, &s, &hits))
         return;
-    struct arena scratch = arena_init(QUERY_ARENA_MAX);
+    struct arena scratch = arena_init_within(a.api->memory, QUERY_ARENA_MAX);
     bool ok = true, any = false;
     json_object(&a.w);
     for (uint32_t i = 0; i < hits.n && ok; i++)

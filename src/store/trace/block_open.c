@@ -80,6 +80,7 @@ enum errc reader_give(struct reader *r)
     if (code || r->a.used_bytes > READER_BYTES_KEEP ||
         (r->shared && r->shared->arena.used_bytes > SHARED_BYTES_MAX))
         reader_forget(r);
+    arena_leave_budget(&r->a);
     pthread_mutex_lock(&pool_lock);
     bool keep = pool_count < POOL_MAX;
     if (keep) {

@@ -147,6 +147,7 @@ enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a, st
     if (!block_may_have(b, id))
         return E_OK;
     struct reader *r = reader_take(b, e);
+    r->a.budget = a->budget; /* it decodes for the caller */
     struct trace_read tr = {.r = r, .s = shared_read(r)};
     if (tr.s && read_trace(&tr, id, a))
         for (uint32_t i = 0; i < tr.n && !r->code; i++)

@@ -44,6 +44,17 @@ static enum errc batch_trace(const struct batch *b, const uint64_t *low, const u
     return E_OK;
 }
 
+static enum errc no_memory(const struct arena *a, struct err *e)
+{
+    if (a->budget)
+        return fail(
+            e, E_NO_MEMORY,
+            "the trace needs more memory than all questions together may take: %zu bytes, a "
+            "part of --max-memory",
+            min_size(a->budget->max, a->max_bytes));
+    return fail(e, E_NO_MEMORY, "the trace is larger than %zu bytes of memory", a->max_bytes);
+}
+
 enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16], struct arena *a,
                      struct trace **out, struct err *e)
 {
@@ -61,12 +72,14 @@ enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16], st
         }
     }
     if (rc == E_NO_MEMORY)
-        return fail(e, E_NO_MEMORY, "the trace is larger than %zu bytes of memory", a->max_bytes);
+        return no_memory(a, e);
     for (size_t i = 0; rc == E_OK && i < v->part_n; i++) {
         const struct part *p = v->parts[i];
         if (p->tenant == number && block_may_have(p->block, id))
             rc = block_trace(p->block, id, a, t, e);
     }
+    if (rc == E_NO_MEMORY)
+        return no_memory(a, e);
     if (rc != E_OK)
         return rc;
     if (!t->span_count)

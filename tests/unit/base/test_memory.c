@@ -197,3 +197,25 @@ TEST(arena_strings)
         CHECK(zeros[i] == 0);
     arena_fini(&a);
 }
+
+/* Arenas that share a budget together never hold more than it; what was taken is given back, by a
+ * reset, by the end, and by leaving. */
+TEST(arenas_share_a_budget)
+{
+    struct budget budget = {.max = 64 * KIB};
+    struct arena a = arena_init_within(&budget, MIB), b = arena_init_within(&budget, MIB);
+    CHECK(arena_alloc(&a, 40000, 8));
+    CHECK(!arena_alloc(&b, 40000, 8));
+    CHECK(b.failed);
+    CHECK_INT(budget.used, a.used_bytes + b.used_bytes);
+    arena_reset(&a);
+    arena_reset(&b);
+    CHECK_INT(budget.used, a.used_bytes + b.used_bytes);
+    CHECK(arena_alloc(&b, 40000, 8));
+    arena_leave_budget(&b);
+    CHECK(arena_alloc(&a, 60000, 8));
+    CHECK(arena_alloc(&b, 100000, 8)); /* no longer counted */
+    arena_fini(&a);
+    arena_fini(&b);
+    CHECK_INT(budget.used, 0);
+}
