@@ -62,6 +62,12 @@ static void search(struct block *b, struct tag_filter tag, uint64_t duration_ns)
     }
 }
 
+static void on_chain(void *arg, const struct trace *chain)
+{
+    for (uint32_t i = 0; i < chain->span_count; i++)
+        *(uint64_t *)arg += chain->spans[i]->attrs.n + chain->spans[i]->resource->attrs.n;
+}
+
 static void on_cost(void *arg, enum cost_kind kind, struct str name, enum attr_type type,
                     uint64_t bytes)
 {
@@ -99,6 +105,9 @@ static void read_all(struct os *os, struct block *b)
     discover(os, b, true, 0);
     discover(os, b, false, from_ns);
     discover(os, b, true, from_ns);
+    bool has;
+    code = code ? code : block_has_key(b, STR("key.1"), &has, NULL);
+    code = code ? code : block_scan(b, on_chain, &sum, NULL);
     code = code ? code : block_cost(b, on_cost, on_share, &sum, NULL);
     code = code ? code : block_verify(b, NULL);
     ensure(code == E_OK || code == E_CORRUPT || code == E_NO_MEMORY);

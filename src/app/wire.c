@@ -388,6 +388,8 @@ static enum errc start(struct server *s, struct err *e)
  * may still come with a request. */
 static void stop(struct server *s)
 {
+    if (s->store)
+        store_stop_redacting(s->store); /* which a worker may wait for */
     if (s->pool)
         work_pool_stop(s->pool);
     for (size_t i = 0; i < s->loop_count; i++) {

@@ -21,6 +21,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_verify,
     &cli_repair,
     &cli_dump,
+    &cli_redact,
     &cli_doctor,
     &cli_config,
     &cli_completion_command,

@@ -6,6 +6,7 @@
 #include "base/os/process.h"
 #include "base/stats.h"
 #include "codec/json.h"
+#include "serve/api/redact.h"
 #include "store/trace/trace_store.h"
 
 #define METRICS_MAX (1 * MIB)
@@ -123,6 +124,7 @@ static void metrics(struct http_req *r)
 const struct http_route admin_routes[] = {
     {"GET", "/metrics", metrics, HTTP_ON_LOOP},
     {"GET", "/version", version, HTTP_ON_LOOP},
+    {"POST", "/redact", admin_redact, HTTP_ON_POOL},
 };
 const size_t admin_route_count = ARRAY_LEN(admin_routes);
 

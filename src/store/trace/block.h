@@ -148,6 +148,15 @@ MUST_CHECK enum errc
 block_each_trace(struct block *b, bool (*each)(void *arg, const uint8_t id[16], uint64_t min_ns),
                  void *arg, struct err *e);
 
+/* Every chain of spans of one trace, in the block's order, as a trace that lives until each()
+ * returns. A trace may have several chains. Whole row groups are decoded: the way to look at
+ * everything. */
+typedef void block_chain(void *arg, const struct trace *chain);
+MUST_CHECK enum errc block_scan(struct block *b, block_chain *each, void *arg, struct err *e);
+/* Does a span, event, link, resource or scope have an attribute of this key? What the row groups
+ * share tells; no row is read. */
+MUST_CHECK enum errc block_has_key(struct block *b, struct str key, bool *has, struct err *e);
+
 /* Service of the span, as a view that lives as long as the block; false when the span is not here.
  */
 MUST_CHECK enum errc block_span_service(struct block *b, const uint8_t trace_id[16],

@@ -182,6 +182,68 @@ enum errc block_each_trace(struct block *b,
     return reader_give(r);
 }
 
+/* The spans of every chain that begins in the row group. */
+static bool scan_group(struct reader *r, uint32_t group, block_chain *each, void *arg,
+                       struct arena *a)
+{
+    struct trace_read t;
+    const struct shared *s = shared_read(r);
+    const struct rows *g = s ? rows_get(r, s, group) : NULL;
+    if (!g || !trace_read_init(&t, r, s, a))
+        return false;
+    for (uint32_t k = g->g->continues; k < g->g->parts; k++) {
+        struct trace chain = {0};
+        t.n = 0;
+        if (!chain_read(&t, group, k)) /* only the last one goes on into other row groups */
+            return false;
+        memcpy(chain.id, g->trace_ids + (size_t)k * 16, 16);
+        chain.spans = t.spans;
+        chain.span_count = t.n;
+        each(arg, &chain);
+    }
+    return true;
+}
+
+enum errc block_scan(struct block *b, block_chain *each, void *arg, struct err *e)
+{
+    enum errc code = E_OK;
+    struct arena a = arena_init(READER_BYTES_MAX);
+    for (uint32_t i = 0; i < b->group_count && !code; i++) {
+        struct reader *r = reader_take(b, e);
+        scan_group(r, i, each, arg, &a);
+        code = reader_give(r);
+        arena_reset(&a);
+    }
+    arena_fini(&a);
+    return code;
+}
+
+static bool has_key(struct reader *r, struct str key, struct arena *a)
+{
+    struct span_origin o;
+    const struct shared *s = shared_read(r);
+    for (uint32_t i = 0; s && i < s->col_count; i++)
+        if (str_eq(s->strings[s->cols[i].key], key))
+            return true;
+    for (uint32_t i = 0; s && i < s->origin_count; i++) {
+        arena_reset(a);
+        if (!shared_origin(r, s, i, a, &o))
+            return false;
+        if (kvs_get(&o.resource->attrs, key) || kvs_get(&o.scope->attrs, key))
+            return true;
+    }
+    return false;
+}
+
+enum errc block_has_key(struct block *b, struct str key, bool *has, struct err *e)
+{
+    struct arena a = arena_init(READER_BYTES_MAX);
+    struct reader *r = reader_take(b, e);
+    *has = has_key(r, key, &a);
+    arena_fini(&a);
+    return reader_give(r);
+}
+
 /* --- service of a span --- */
 
 /* A copy that lives as long as the block. */

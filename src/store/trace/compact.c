@@ -41,6 +41,7 @@ struct compaction {
     struct part *in[COMPACT_INPUTS_MAX];
     size_t n;
     struct part *out;
+    bool empty; /* nothing stays: the inputs go, and no block comes */
     struct str tenant;
 };
 
@@ -211,22 +212,23 @@ static void give_up(struct store *s, enum errc rc, const struct err *e)
     s->compaction = NULL;
 }
 
-static enum errc begin(struct store *s, const struct candidate *in, size_t n, struct err *e)
+static enum errc begin(struct store *s, struct part *const *in, size_t n,
+                       const struct merge_change *change, struct err *e)
 {
     struct compaction *k = s->compaction = xcalloc(1, sizeof *k);
     struct block *blocks[COMPACT_INPUTS_MAX];
-    k->tenant = catalog_tenant_name(s->catalog, in[0].part->tenant);
+    k->tenant = catalog_tenant_name(s->catalog, in[0]->tenant);
     k->builder = block_builder_new();
-    k->out = new_part(s, in[0].part->tenant, k->tenant);
-    k->out->memtable = in[0].part->memtable;
+    k->out = new_part(s, in[0]->tenant, k->tenant);
+    k->out->memtable = in[0]->memtable;
     for (k->n = 0; k->n < n; k->n++) {
-        struct part *p = k->in[k->n] = part_ref(in[k->n].part);
+        struct part *p = k->in[k->n] = part_ref(in[k->n]);
         blocks[k->n] = p->block;
         k->out->end_ns = max_u64(k->out->end_ns, p->end_ns);
         k->out->memtable = min_u64(k->out->memtable, p->memtable);
     }
     return block_merge_begin(&k->merge, k->builder, room_os(s->room, ROOM_MERGE), k->out->path,
-                             blocks, n, NULL, e);
+                             blocks, n, change, e);
 }
 
 static bool choose(struct store *s, const struct store_config *c, enum errc *rc, struct err *e)
@@ -239,8 +241,11 @@ static bool choose(struct store *s, const struct store_config *c, enum errc *rc,
     s->compact_backlog = n;
     if (take && !fits_disk(s, list + at, take))
         take = 0;
+    struct part *in[COMPACT_INPUTS_MAX];
+    for (size_t i = 0; i < take; i++)
+        in[i] = list[at + i].part;
     if (take)
-        *rc = begin(s, list + at, take, e);
+        *rc = begin(s, in, take, NULL, e);
     free(list);
     version_unref(v);
     return take > 0;
@@ -257,7 +262,7 @@ static bool holds_inputs(const struct version *v, const struct compaction *k)
     return found == k->n;
 }
 
-/* The parts with the merged one in the place of its inputs, by id. */
+/* The parts with the merged one, if there is one, in the place of its inputs, by id. */
 static void replace_parts(struct version *v, const struct compaction *k)
 {
     size_t kept = 0, at;
@@ -270,10 +275,13 @@ static void replace_parts(struct version *v, const struct compaction *k)
         else
             v->parts[kept++] = v->parts[i];
     }
+    v->part_n = kept;
+    if (k->empty)
+        return;
     for (at = kept; at > 0 && v->parts[at - 1]->id > k->out->id; at--)
         v->parts[at] = v->parts[at - 1];
     v->parts[at] = part_ref(k->out);
-    v->part_n = kept + 1;
+    v->part_n++;
 }
 
 static void publish_merged(struct store *s, struct compaction *k)
@@ -283,14 +291,16 @@ static void publish_merged(struct store *s, struct compaction *k)
     replace_parts(v, k);
     s->version = v;
     pthread_mutex_unlock(&s->lock);
-    atomic_store(&k->out->dropped, false);
-    int64_t before = 0;
+    atomic_store(&k->out->dropped, k->empty);
+    int64_t bytes = (int64_t)k->out->bytes, spans = (int64_t)k->out->spans;
     for (size_t i = 0; i < k->n; i++) {
         part_remove(k->in[i]);
-        before += (int64_t)k->in[i]->bytes;
+        bytes -= (int64_t)k->in[i]->bytes;
+        spans -= (int64_t)k->in[i]->spans;
     }
-    stat_add(STAT_BLOCKS, 1 - (int64_t)k->n);
-    stat_add(STAT_BLOCK_BYTES, (int64_t)k->out->bytes - before);
+    stat_add(STAT_BLOCKS, !k->empty - (int64_t)k->n);
+    stat_add(STAT_BLOCK_BYTES, bytes);
+    stat_add(STAT_BLOCK_SPANS, spans);
     stat_add(STAT_COMPACTIONS, 1);
     stat_add(STAT_COMPACTED_BLOCKS, (int64_t)k->n);
     stat_add(STAT_COMPACTED_SPANS, (int64_t)k->out->spans);
@@ -302,7 +312,8 @@ static enum errc commit(struct store *s, struct compaction *k, struct err *e)
     struct edit edit;
     edit_init(&edit);
     edit_tenant(&edit, k->tenant);
-    edit_block(&edit, k->out);
+    if (!k->empty)
+        edit_block(&edit, k->out);
     for (size_t i = 0; i < k->n; i++)
         edit_number(&edit, EDIT_DROP, k->in[i]->id);
     edit_number(&edit, EDIT_NEXT_ID, s->next_block);
@@ -312,21 +323,21 @@ static enum errc commit(struct store *s, struct compaction *k, struct err *e)
 }
 
 /* The block is written: makes it official. A failure is tried again later. */
-static void finish(struct store *s)
+static enum errc finish(struct store *s, struct err *e)
 {
     struct compaction *k = s->compaction;
-    struct err e;
     struct version *v = store_version(s);
     bool all = holds_inputs(v, k);
     version_unref(v);
-    if (all && commit(s, k, &e) != E_OK) {
-        say_failed(s, "a merged block could not be made official", &e);
-        return;
+    if (all && commit(s, k, e) != E_OK) {
+        say_failed(s, "a merged block could not be made official", e);
+        return e->code;
     }
     if (all)
         publish_merged(s, k);
     compaction_free(k);
     s->compaction = NULL;
+    return E_OK;
 }
 
 static enum errc open_merged(struct store *s, struct compaction *k, const struct block_meta *meta,
@@ -335,6 +346,9 @@ static enum errc open_merged(struct store *s, struct compaction *k, const struct
     struct part *p = k->out;
     block_merge_free(k->merge);
     k->merge = NULL;
+    k->empty = !meta->span_count;
+    if (k->empty)
+        return E_OK;
     enum errc rc = os_sync_dir(s->os, s->blocks_dir, e);
     if (rc == E_OK)
         rc = block_open(s->os, p->path, &p->block, e);
@@ -348,19 +362,21 @@ static enum errc open_merged(struct store *s, struct compaction *k, const struct
     return E_OK;
 }
 
-static void merge_step(struct store *s)
+static enum errc merge_step(struct store *s, struct err *e)
 {
     struct compaction *k = s->compaction;
     struct block_meta meta;
-    struct err e = {.code = E_OK};
     bool done = false;
-    enum errc rc = block_merge_step(k->merge, &done, &meta, &e);
+    if (!k->merge)
+        return finish(s, e);
+    enum errc rc = block_merge_step(k->merge, &done, &meta, e);
     if (rc == E_OK && done)
-        rc = open_merged(s, k, &meta, &e);
+        rc = open_merged(s, k, &meta, e);
     if (rc != E_OK)
-        give_up(s, rc, &e);
+        give_up(s, rc, e);
     else if (done)
-        finish(s);
+        rc = finish(s, e);
+    return rc;
 }
 
 static bool take_step(struct store *s, const struct store_config *c)
@@ -373,11 +389,33 @@ static bool take_step(struct store *s, const struct store_config *c)
             give_up(s, rc, &e);
         return any;
     }
-    if (s->compaction->merge)
-        merge_step(s);
-    else
-        finish(s);
+    (void)merge_step(s, &e); /* was said, and is tried again */
     return true;
+}
+
+enum errc store_compact_settle(struct store *s, struct err *e)
+{
+    struct compaction *k = s->compaction;
+    if (!k || !k->merge)
+        return k ? finish(s, e) : E_OK;
+    compaction_free(k); /* with the file: no edit names it */
+    s->compaction = NULL;
+    return E_OK;
+}
+
+enum errc store_compact_rewrite(struct store *s, struct part *p, const struct merge_change *change,
+                                bool *done, struct err *e)
+{
+    enum errc rc;
+    if (s->compaction) {
+        rc = merge_step(s, e);
+    } else {
+        rc = begin(s, &p, 1, change, e);
+        if (rc != E_OK)
+            give_up(s, rc, e);
+    }
+    *done = rc != E_OK || !s->compaction;
+    return rc;
 }
 
 uint64_t store_compact_step(struct store *s, bool builder_waits)
@@ -386,7 +424,9 @@ uint64_t store_compact_step(struct store *s, bool builder_waits)
     pthread_mutex_lock(&s->lock);
     struct store_config c = s->config;
     pthread_mutex_unlock(&s->lock);
-    if (!c.compact_fanin || !c.compact_percent)
+    if (store_rewrite_asked(s))
+        return store_rewrite_step(s);
+    if (!s->compaction && (!c.compact_fanin || !c.compact_percent))
         return UINT64_MAX;
     if (begun_ns < s->compact_at_ns)
         return s->compact_at_ns - begun_ns;
@@ -395,7 +435,7 @@ uint64_t store_compact_step(struct store *s, bool builder_waits)
     if (!take_step(s, &c))
         return UINT64_MAX;
     uint64_t now_ns = os_mono_ns(s->os), took_ns = now_ns - begun_ns;
-    uint64_t percent = min_u64(c.compact_percent, 100);
+    uint64_t percent = min_u64(max_u64(c.compact_percent, 1), 100);
     bool late = s->compact_backlog > COMPACT_BACKLOG;
     uint64_t rest_ns = late ? 0 : took_ns * (100 - percent) / percent;
     s->compact_at_ns = max_u64(s->compact_at_ns, now_ns + rest_ns);

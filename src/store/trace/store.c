@@ -206,12 +206,12 @@ static void freeze(struct store *s)
 static uint64_t freeze_due_ns(struct store *s, bool poisoned)
 {
     const struct memtable *active = s->active;
-    if (!memtable_count(active))
-        return UINT64_MAX;
     pthread_mutex_lock(&s->lock);
-    bool wanted = s->freeze_upto >= active->number;
+    bool wanted = s->freeze_upto >= active->number, scrub = s->scrub_upto >= active->number;
     uint64_t most_ns = s->config.memtable_age_ns, keep_ns = s->config.retention_ns;
     pthread_mutex_unlock(&s->lock);
+    if (!memtable_count(active) && !scrub)
+        return UINT64_MAX;
     if (keep_ns) /* only blocks can go */
         most_ns = min_u64(most_ns, keep_ns / WINDOWS);
     if (wanted || poisoned || atomic_load(&active->bytes) >= s->config.memtable_bytes)
@@ -511,7 +511,7 @@ static uint64_t builder_turn(struct store *s)
         s->maintain_at_ns = now_ns + min_u64(MAINTAIN_NS, max_u64(expiry_ns, EXPIRY_NS));
     }
     uint64_t sleep_ns = s->maintain_at_ns > now_ns ? s->maintain_at_ns - now_ns : EXPIRY_NS;
-    if (!s->build)
+    if (!s->build || store_rewrite_asked(s)) /* who asks for a rewrite hears what fails */
         sleep_ns = min_u64(sleep_ns, store_compact_step(s, atomic_load(&s->frozen) > 0));
     if (atomic_load(&s->frozen))
         sleep_ns = s->retry_at_ns > now_ns ? s->retry_at_ns - now_ns : 0;
@@ -526,7 +526,8 @@ static void builder_main(void *arg)
         pthread_mutex_unlock(&s->lock);
         uint64_t sleep_ns = builder_turn(s);
         pthread_mutex_lock(&s->lock);
-        if (sleep_ns && !s->stop_builder && !(atomic_load(&s->frozen) && !s->retry_at_ns))
+        if (sleep_ns && !s->stop_builder && !(atomic_load(&s->frozen) && !s->retry_at_ns) &&
+            !store_rewrite_waits(s))
             wait_ns(s, &s->work, sleep_ns);
     }
     pthread_mutex_unlock(&s->lock);
@@ -548,7 +549,8 @@ bool store_step(struct store *s)
 static bool is_built(const struct store *s, uint64_t number)
 {
     const struct version *v = s->version;
-    return v->mem[v->mem_n - 1]->number > number || (v->mem_n == 1 && !memtable_count(v->mem[0]));
+    bool nothing = v->mem_n == 1 && !memtable_count(v->mem[0]);
+    return v->mem[v->mem_n - 1]->number > number || (nothing && s->scrub_upto < number);
 }
 
 /* Waits, or without threads works, until `number` is built or an attempt that began later failed.
@@ -577,15 +579,22 @@ static enum errc wait_built(struct store *s, uint64_t number, struct err *e)
     return rc;
 }
 
-enum errc store_flush(struct store *s, struct err *e)
+enum errc store_build_all(struct store *s, bool scrub, struct err *e)
 {
     pthread_mutex_lock(&s->lock);
     uint64_t number = s->version->mem[0]->number;
     s->freeze_upto = max_u64(s->freeze_upto, number);
+    if (scrub)
+        s->scrub_upto = number;
     pthread_mutex_unlock(&s->lock);
     if (s->config.threads)
         wake_writer(s);
     return wait_built(s, number, e);
+}
+
+enum errc store_flush(struct store *s, struct err *e)
+{
+    return store_build_all(s, false, e);
 }
 
 void store_reconfigure(struct store *s, const struct store_config *c)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The insides of the store, shared by its files: store.c (door, writer, syncer), recover.c,
- * build.c, compact.c, retention.c, snapshot.c.
+ * build.c, compact.c, rewrite.c, redact.c, audit.c, retention.c, snapshot.c.
  *
  * Who changes what: the writer adds to the active memtable and freezes it; the builder turns frozen
  * memtables into blocks, merges blocks and drops old ones. Each such step makes a new `version` and
@@ -96,6 +96,15 @@ struct pending {
 struct build;
 struct compaction;
 
+/* What an asker and the builder tell each other about blocks to be rewritten: rewrite.c. */
+struct rewriting {
+    const struct merge_change *change;
+    bool paused;       /* the builder merges nothing of its own accord until this ends */
+    struct part *part; /* to be rewritten now; the builder takes it away when it is done */
+    bool answered;
+    struct err error; /* what came of it */
+};
+
 struct store {
     struct store_config config; /* retention, disk cap, sync: under lock */
     struct room *room;
@@ -117,7 +126,10 @@ struct store {
     uint64_t freeze_upto; /* memtables up to this number are to be frozen: a flush */
     uint64_t build_attempts;
     struct err build_error; /* of the last attempt; E_OK */
-    bool syncer_idle;       /* waits for the log to get dirty */
+    uint64_t scrub_upto;    /* likewise, also when they are empty: their log segments must go */
+    struct rewriting *rewriting; /* NULL: nobody asks */
+    bool rewriting_stopped;
+    bool syncer_idle; /* waits for the log to get dirty */
     bool wake_posted, stop_writer, stop_builder, stop_syncer;
 
     _Atomic bool disk_full;   /* the log cannot grow */
@@ -148,6 +160,8 @@ struct store {
 };
 
 struct version *store_version(struct store *s); /* the current one, referenced */
+/* store_flush; scrub: also the log segments of an empty memtable are ended and released. */
+MUST_CHECK enum errc store_build_all(struct store *s, bool scrub, struct err *e);
 char *store_path(const char *dir, const char *name);
 
 /* The names in a directory, so that it can be changed while they are gone through. */
@@ -255,6 +269,46 @@ uint64_t store_compact_step(struct store *s, bool builder_waits);
 void store_compact_abandon(struct store *s);
 /* True between a merge's last byte and its commit: no other edit may come between two tries. */
 bool store_compact_commits(const struct store *s);
+
+/* For rewrite.c; same thread. The merge on its way ends: it is given up or, when its edit may have
+ * reached the disk, made official. */
+MUST_CHECK enum errc store_compact_settle(struct store *s, struct err *e);
+/* One step of rewriting a block through the change, once everything is settled. After an error
+ * *done is true, and the block is as it was or, when only the commit failed, either. */
+MUST_CHECK enum errc store_compact_rewrite(struct store *s, struct part *p,
+                                           const struct merge_change *change, bool *done,
+                                           struct err *e);
+
+/* rewrite.c. Looks at each block of a tenant and puts those that look() says so through the
+ * change, one at a time, each by one manifest edit; the log of what was acknowledged before is
+ * removed. Everything acknowledged before the call is looked at, nothing that comes later. One at a
+ * time: E_UNAVAILABLE. A block that cannot be read or written is counted, said to the log, and
+ * left; other errors end it, and it may be repeated. */
+struct rewrite {
+    uint32_t tenant;
+    struct merge_change change;
+    bool look_only;
+    enum errc (*look)(void *arg, struct block *b, bool *touched, struct err *e);
+    /* The block was looked at and touched, and is rewritten unless look_only. */
+    void (*touched)(void *arg);
+    void *arg;
+};
+
+struct rewritten {
+    uint64_t blocks, failed;
+    uint64_t held;      /* files that are given up but still there: running questions read them */
+    uint64_t set_aside; /* files in damaged/, which nobody can look into */
+};
+
+MUST_CHECK enum errc store_rewrite(struct store *s, const struct rewrite *r, struct rewritten *out,
+                                   struct err *e);
+uint64_t store_rewrite_step(struct store *s); /* the builder's part, instead of merging */
+bool store_rewrite_asked(struct store *s);
+bool store_rewrite_waits(const struct store *s); /* lock held: has it something to do? */
+
+#define AUDIT_LINE_MAX (256 * KIB)
+/* audit.c. Appends a line to DIR/audit.log: the time, then the text; durable when E_OK. */
+MUST_CHECK enum errc store_audit(struct store *s, struct str text, struct err *e);
 
 /* retention.c; same thread. Drops what has expired and what the cap has no room for; returns how
  * long until the next block expires. */

@@ -78,6 +78,38 @@ bool store_step(struct store *s);
 /* Changes what can be changed while running: retention, disk cap, sync policy, compact_percent. */
 void store_reconfigure(struct store *s, const struct store_config *c);
 
+/* --- erasing --- */
+
+/* What goes, in one tenant: a whole trace, or the values of an attribute key, which become
+ * "[redacted]" wherever the key stands: spans, resources, scopes, events and links. */
+struct store_redaction {
+    struct str tenant;
+    const uint8_t *trace_id; /* NULL: the values of key */
+    struct str key, service; /* service of the span; empty: any */
+    struct str value;        /* only values that read so (value_text) */
+    bool has_value, count_only;
+    const char *door; /* for the audit: who asked */
+};
+
+struct store_redacted {
+    uint64_t traces, spans, values; /* touched: as readers see them, so a resource's value counts
+                                       with each of its spans */
+    uint64_t blocks, failed;        /* rewritten; not readable or not writable */
+    uint64_t held;                  /* old files that running questions still read */
+    uint64_t set_aside;             /* files in damaged/, where nobody can look */
+};
+
+/* Everything acknowledged before the call is covered, nothing that comes during or after it. When
+ * it answers E_OK with failed and held 0, no file of the directory holds the erased bytes any more
+ * but perhaps those set aside. Before and after, a line goes to DIR/audit.log. After an error, a
+ * crash or a stop some blocks may be done and others not: it is repeated to be finished. One at a
+ * time: E_UNAVAILABLE. Blocks the caller for as long as rewriting takes. Any thread. */
+MUST_CHECK enum errc store_redact(struct store *s, const struct store_redaction *r,
+                                  struct store_redacted *out, struct err *e);
+/* What is under way ends after its present block with E_CANCELLED, and nothing new begins: before
+ * store_close. */
+void store_stop_redacting(struct store *s);
+
 /* --- reading --- */
 
 struct snap *store_snap(struct store *s);

@@ -63,6 +63,7 @@ struct seg {
     enum seg_state state;
     bool dirty;       /* has records that no sync has covered */
     bool poisoned;    /* a sync failed */
+    bool stuck;       /* its file could not be removed */
     unsigned syncing; /* threads inside os_sync; the file stays open for them */
     bool removed;     /* close when nobody syncs */
 };
@@ -75,6 +76,7 @@ struct wal {
     struct seg *segs;
     uint64_t next_seq, next_slot;
     bool poison;
+    bool forgetting;           /* no segment is recycled */
     pthread_mutex_t sync_lock; /* one wal_sync at a time; taken before lock */
     struct seg *current;       /* writer only; NULL: the next append takes one */
     struct record_head heads[WAL_GROUP_MAX];
@@ -442,17 +444,22 @@ static void seg_add(struct wal *w, struct seg *s)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* Lock held. Takes s out of the list; the file is removed, and closed when nobody syncs it. */
+/* Lock held. The file is removed, and closed when nobody syncs it, and s leaves the list. A file
+ * that cannot be removed stays a spare that is never used. */
 static void seg_remove(struct wal *w, struct seg *s)
 {
     char path[WAL_PATH_MAX];
     struct seg **at = &w->segs;
+    seg_path(w, s->slot, path);
+    if (os_unlink(w->os, path, NULL) != E_OK) {
+        log_warn("wal", "cannot remove the unused log segment %s", path);
+        s->state = SEG_SPARE;
+        s->stuck = true;
+        return;
+    }
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
-    seg_path(w, s->slot, path);
-    if (os_unlink(w->os, path, NULL) != E_OK)
-        log_warn("wal", "cannot remove the unused log segment %s", path);
     s->removed = true;
     if (!s->syncing) {
         os_close(s->f);
@@ -464,7 +471,7 @@ static unsigned spare_count(const struct wal *w)
 {
     unsigned n = 0;
     for (const struct seg *s = w->segs; s; s = s->next)
-        n += s->state == SEG_SPARE;
+        n += s->state == SEG_SPARE && !s->stuck;
     return n;
 }
 
@@ -473,7 +480,8 @@ static void seg_retire(struct wal *w, struct seg *s)
 {
     s->state = SEG_SPARE;
     s->dirty = false;
-    if (s->poisoned || s->size != w->segment_bytes || spare_count(w) > WAL_SPARES_MAX)
+    if (w->forgetting || s->poisoned || s->size != w->segment_bytes ||
+        spare_count(w) > WAL_SPARES_MAX)
         seg_remove(w, s);
 }
 
@@ -481,7 +489,7 @@ static struct seg *spare_take(struct wal *w)
 {
     struct seg *s;
     pthread_mutex_lock(&w->lock);
-    for (s = w->segs; s && s->state != SEG_SPARE; s = s->next)
+    for (s = w->segs; s && (s->state != SEG_SPARE || s->stuck); s = s->next)
         ;
     if (s)
         s->state = SEG_CURRENT;
@@ -655,6 +663,36 @@ void wal_release(struct wal *w, uint64_t seq)
             seg_retire(w, s);
     }
     pthread_mutex_unlock(&w->lock);
+}
+
+/* Lock held. */
+static void remove_spares(struct wal *w)
+{
+    for (struct seg *s = w->segs, *next; s; s = next) {
+        next = s->next;
+        if (s->state == SEG_SPARE)
+            seg_remove(w, s);
+    }
+}
+
+void wal_forget_begin(struct wal *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->forgetting = true;
+    remove_spares(w);
+    pthread_mutex_unlock(&w->lock);
+}
+
+enum errc wal_forget_end(struct wal *w, struct err *e)
+{
+    bool stuck = false;
+    pthread_mutex_lock(&w->lock);
+    w->forgetting = false;
+    for (const struct seg *s = w->segs; s; s = s->next)
+        stuck |= s->stuck;
+    pthread_mutex_unlock(&w->lock);
+    enum errc rc = os_sync_dir(w->os, w->dir, e);
+    return rc == E_OK && stuck ? fail(e, E_IO, "a log segment cannot be removed") : rc;
 }
 
 /* --- syncing --- */

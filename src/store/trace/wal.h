@@ -54,6 +54,11 @@ bool wal_take_poison(struct wal *w);
 uint64_t wal_rotate(struct wal *w);
 /* Records of segments up to seq are in blocks: their segments are recycled. */
 void wal_release(struct wal *w, uint64_t seq);
+/* From here to wal_forget_end released segments and spares are removed and not recycled: none that
+ * was written before holds bytes of an earlier turn once it is released. */
+void wal_forget_begin(struct wal *w);
+/* E_IO when a file could not be removed for good. */
+MUST_CHECK enum errc wal_forget_end(struct wal *w, struct err *e);
 /* Is there, or can there be had, a segment to write to? E_FULL when not. Writer only. */
 MUST_CHECK enum errc wal_probe(struct wal *w, struct err *e);
 uint64_t wal_disk_bytes(struct wal *w);
