@@ -320,8 +320,9 @@ static enum errc yaml_scalar(struct yaml_walk *w, const yaml_event_t *ev, struct
         (str_eq(text, STR("~")) || str_eq(text, STR("null"))))
         text = STR("");
     if (w->in_list) {
-        if (w->list.n)
-            buf_add_char(&w->list, ',');
+        if (w->list.n) /* rules have commas of their own */
+            buf_add_char(&w->list,
+                         config_find(str_from_c(w->name)) == CONF_retention_rules ? ';' : ',');
         buf_add_str(&w->list, text);
         return E_OK;
     }

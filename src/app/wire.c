@@ -219,6 +219,7 @@ static void reloadable_store_settings(struct store_config *k, const struct confi
     k->sync = policies[c->sync];
     k->sync_every_ns = c->sync_every;
     k->retention_ns = c->retention;
+    k->rules = c->retention_rules;
     k->max_disk_bytes = c->max_disk;
     k->compact_percent = (unsigned)c->compact_percent;
     if (c->memory && (!k->max_disk_bytes || k->max_disk_bytes > c->max_memory))

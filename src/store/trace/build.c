@@ -285,6 +285,12 @@ void edit_block(struct edit *edit, const struct part *p)
     item.block.max_ns = p->max_ns;
     item.block.end_ns = p->end_ns;
     edit_add(edit, &item);
+    if (p->kept_ns) {
+        struct edit_item kept = {.tag = EDIT_KEPT};
+        kept.kept.id = p->id;
+        kept.kept.for_ns = p->kept_ns;
+        edit_add(edit, &kept);
+    }
 }
 
 static void edit_add_call(struct store *s, struct edit *edit, const struct dep_row *row)

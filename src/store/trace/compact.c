@@ -40,14 +40,17 @@ struct compaction {
     struct block_builder *builder;
     struct part *in[COMPACT_INPUTS_MAX];
     size_t n;
-    struct part *out;
-    bool empty; /* nothing stays: the inputs go, and no block comes */
+    struct part *out; /* being written */
+    struct part *outs[RULES_MAX];
+    size_t out_n; /* written; a change of which nothing stays writes none */
+    const struct rewrite_class *class;
+    size_t class_n; /* classes to be written behind this one */
     struct str tenant;
 };
 
 /* --- choosing --- */
 
-static uint64_t window_ns(const struct store_config *c)
+uint64_t store_window_ns(const struct store_config *c)
 {
     uint64_t ns = c->retention_ns ? c->retention_ns / WINDOWS : WINDOW_MAX_NS;
     return max_u64(min_u64(ns, WINDOW_MAX_NS), WINDOW_MIN_NS);
@@ -74,6 +77,8 @@ static int by_place(const void *x, const void *y)
     const struct candidate *a = x, *b = y;
     if (a->part->tenant != b->part->tenant)
         return a->part->tenant < b->part->tenant ? -1 : 1;
+    if (a->part->kept_ns != b->part->kept_ns)
+        return a->part->kept_ns < b->part->kept_ns ? -1 : 1;
     if (a->window != b->window)
         return a->window < b->window ? -1 : 1;
     if (a->tier != b->tier)
@@ -91,7 +96,7 @@ static size_t list_candidates(const struct version *v, const struct store_config
         struct part *p = v->parts[i];
         unsigned tier = tier_of(p, c->compact_bytes);
         if (tier && !p->left_alone)
-            out[n++] = (struct candidate){p, p->end_ns / window_ns(c), tier};
+            out[n++] = (struct candidate){p, p->end_ns / store_window_ns(c), tier};
     }
     if (n)
         qsort(out, n, sizeof *out, by_place);
@@ -114,8 +119,8 @@ static size_t within_limits(const struct candidate *v, size_t n)
 
 static bool same_place(const struct candidate *a, const struct candidate *b, bool any_tier)
 {
-    return a->part->tenant == b->part->tenant && a->window == b->window &&
-           (any_tier || a->tier == b->tier);
+    return a->part->tenant == b->part->tenant && a->part->kept_ns == b->part->kept_ns &&
+           a->window == b->window && (any_tier || a->tier == b->tier);
 }
 
 /* The first place with enough blocks: returns how many to take from *at on. */
@@ -124,7 +129,8 @@ static size_t choose_place(const struct candidate *v, size_t n, const struct sto
 {
     size_t run, take;
     for (size_t i = 0; i < n; i += run) {
-        bool passed = idle && (v[i].window + 1) * window_ns(c) + window_ns(c) / 4 < now_ns;
+        bool passed = idle &&
+                      (v[i].window + 1) * store_window_ns(c) + store_window_ns(c) / 4 < now_ns;
         for (run = 1; i + run < n && same_place(&v[i], &v[i + run], passed); run++)
             ;
         if (run < (passed ? 2 : c->compact_fanin))
@@ -153,6 +159,8 @@ static void compaction_free(struct compaction *k)
     block_builder_free(k->builder);
     for (size_t i = 0; i < k->n; i++)
         part_unref(k->in[i]);
+    for (size_t i = 0; i < k->out_n; i++)
+        part_unref(k->outs[i]);
     if (k->out)
         part_unref(k->out);
     free(k);
@@ -163,8 +171,8 @@ void store_compact_abandon(struct store *s)
     struct compaction *k = s->compaction;
     if (!k)
         return;
-    if (!k->merge) /* the edit may have reached the disk */
-        atomic_store(&k->out->dropped, false);
+    for (size_t i = 0; !k->merge && i < k->out_n; i++) /* the edit may have reached the disk */
+        atomic_store(&k->outs[i]->dropped, false);
     compaction_free(k);
     s->compaction = NULL;
 }
@@ -212,23 +220,34 @@ static void give_up(struct store *s, enum errc rc, const struct err *e)
     s->compaction = NULL;
 }
 
-static enum errc begin(struct store *s, struct part *const *in, size_t n,
-                       const struct merge_change *change, struct err *e)
+/* Begins to write the next class of the inputs, or all of them. */
+static enum errc begin_out(struct store *s, struct compaction *k, struct err *e)
 {
-    struct compaction *k = s->compaction = xcalloc(1, sizeof *k);
     struct block *blocks[COMPACT_INPUTS_MAX];
-    k->tenant = catalog_tenant_name(s->catalog, in[0]->tenant);
-    k->builder = block_builder_new();
-    k->out = new_part(s, in[0]->tenant, k->tenant);
-    k->out->memtable = in[0]->memtable;
-    for (k->n = 0; k->n < n; k->n++) {
-        struct part *p = k->in[k->n] = part_ref(in[k->n]);
-        blocks[k->n] = p->block;
-        k->out->end_ns = max_u64(k->out->end_ns, p->end_ns);
-        k->out->memtable = min_u64(k->out->memtable, p->memtable);
+    const struct rewrite_class *c = k->class;
+    k->out = new_part(s, k->in[0]->tenant, k->tenant);
+    k->out->memtable = k->in[0]->memtable;
+    k->out->kept_ns = c && c->kept_ns ? c->kept_ns : k->in[0]->kept_ns;
+    for (size_t i = 0; i < k->n; i++) {
+        blocks[i] = k->in[i]->block;
+        k->out->end_ns = max_u64(k->out->end_ns, k->in[i]->end_ns);
+        k->out->memtable = min_u64(k->out->memtable, k->in[i]->memtable);
     }
     return block_merge_begin(&k->merge, k->builder, room_os(s->room, ROOM_MERGE), k->out->path,
-                             blocks, n, change, e);
+                             blocks, k->n, c ? &c->change : NULL, e);
+}
+
+static enum errc begin(struct store *s, struct part *const *in, size_t n,
+                       const struct rewrite_class *class, size_t class_n, struct err *e)
+{
+    struct compaction *k = s->compaction = xcalloc(1, sizeof *k);
+    k->tenant = catalog_tenant_name(s->catalog, in[0]->tenant);
+    k->builder = block_builder_new();
+    for (k->n = 0; k->n < n; k->n++)
+        k->in[k->n] = part_ref(in[k->n]);
+    k->class = class;
+    k->class_n = class_n ? class_n - 1 : 0;
+    return begin_out(s, k, e);
 }
 
 static bool choose(struct store *s, const struct store_config *c, enum errc *rc, struct err *e)
@@ -245,7 +264,7 @@ static bool choose(struct store *s, const struct store_config *c, enum errc *rc,
     for (size_t i = 0; i < take; i++)
         in[i] = list[at + i].part;
     if (take)
-        *rc = begin(s, in, take, NULL, e);
+        *rc = begin(s, in, take, NULL, 0, e);
     free(list);
     version_unref(v);
     return take > 0;
@@ -262,7 +281,7 @@ static bool holds_inputs(const struct version *v, const struct compaction *k)
     return found == k->n;
 }
 
-/* The parts with the merged one, if there is one, in the place of its inputs, by id. */
+/* The parts with what was written in the place of its inputs, by id. */
 static void replace_parts(struct version *v, const struct compaction *k)
 {
     size_t kept = 0, at;
@@ -276,34 +295,38 @@ static void replace_parts(struct version *v, const struct compaction *k)
             v->parts[kept++] = v->parts[i];
     }
     v->part_n = kept;
-    if (k->empty)
-        return;
-    for (at = kept; at > 0 && v->parts[at - 1]->id > k->out->id; at--)
-        v->parts[at] = v->parts[at - 1];
-    v->parts[at] = part_ref(k->out);
-    v->part_n++;
+    for (size_t i = 0; i < k->out_n; i++) {
+        for (at = v->part_n++; at > 0 && v->parts[at - 1]->id > k->outs[i]->id; at--)
+            v->parts[at] = v->parts[at - 1];
+        v->parts[at] = part_ref(k->outs[i]);
+    }
 }
 
 static void publish_merged(struct store *s, struct compaction *k)
 {
     pthread_mutex_lock(&s->lock);
-    struct version *old = s->version, *v = version_copy(old, 1);
+    struct version *old = s->version, *v = version_copy(old, k->out_n);
     replace_parts(v, k);
     s->version = v;
     pthread_mutex_unlock(&s->lock);
-    atomic_store(&k->out->dropped, k->empty);
-    int64_t bytes = (int64_t)k->out->bytes, spans = (int64_t)k->out->spans;
+    int64_t bytes = 0, spans = 0, written = 0;
+    for (size_t i = 0; i < k->out_n; i++) {
+        atomic_store(&k->outs[i]->dropped, false);
+        bytes += (int64_t)k->outs[i]->bytes;
+        written += (int64_t)k->outs[i]->spans;
+    }
+    spans = written;
     for (size_t i = 0; i < k->n; i++) {
         part_remove(k->in[i]);
         bytes -= (int64_t)k->in[i]->bytes;
         spans -= (int64_t)k->in[i]->spans;
     }
-    stat_add(STAT_BLOCKS, !k->empty - (int64_t)k->n);
+    stat_add(STAT_BLOCKS, (int64_t)k->out_n - (int64_t)k->n);
     stat_add(STAT_BLOCK_BYTES, bytes);
     stat_add(STAT_BLOCK_SPANS, spans);
     stat_add(STAT_COMPACTIONS, 1);
     stat_add(STAT_COMPACTED_BLOCKS, (int64_t)k->n);
-    stat_add(STAT_COMPACTED_SPANS, (int64_t)k->out->spans);
+    stat_add(STAT_COMPACTED_SPANS, written);
     version_unref(old);
 }
 
@@ -312,8 +335,8 @@ static enum errc commit(struct store *s, struct compaction *k, struct err *e)
     struct edit edit;
     edit_init(&edit);
     edit_tenant(&edit, k->tenant);
-    if (!k->empty)
-        edit_block(&edit, k->out);
+    for (size_t i = 0; i < k->out_n; i++)
+        edit_block(&edit, k->outs[i]);
     for (size_t i = 0; i < k->n; i++)
         edit_number(&edit, EDIT_DROP, k->in[i]->id);
     edit_number(&edit, EDIT_NEXT_ID, s->next_block);
@@ -340,15 +363,9 @@ static enum errc finish(struct store *s, struct err *e)
     return E_OK;
 }
 
-static enum errc open_merged(struct store *s, struct compaction *k, const struct block_meta *meta,
-                             struct err *e)
+static enum errc open_out(struct store *s, struct part *p, const struct block_meta *meta,
+                          struct err *e)
 {
-    struct part *p = k->out;
-    block_merge_free(k->merge);
-    k->merge = NULL;
-    k->empty = !meta->span_count;
-    if (k->empty)
-        return E_OK;
     enum errc rc = os_sync_dir(s->os, s->blocks_dir, e);
     if (rc == E_OK)
         rc = block_open(s->os, p->path, &p->block, e);
@@ -362,6 +379,28 @@ static enum errc open_merged(struct store *s, struct compaction *k, const struct
     return E_OK;
 }
 
+/* The block is written; on to the next class, if there is one. */
+static enum errc end_out(struct store *s, struct compaction *k, const struct block_meta *meta,
+                         struct err *e)
+{
+    enum errc rc = E_OK;
+    block_merge_free(k->merge);
+    k->merge = NULL;
+    if (meta->span_count) {
+        rc = open_out(s, k->out, meta, e);
+        k->outs[k->out_n++] = k->out;
+    } else {
+        part_unref(k->out); /* with its file */
+    }
+    k->out = NULL;
+    if (rc == E_OK && k->class_n) {
+        k->class_n--;
+        k->class ++;
+        rc = begin_out(s, k, e);
+    }
+    return rc;
+}
+
 static enum errc merge_step(struct store *s, struct err *e)
 {
     struct compaction *k = s->compaction;
@@ -371,12 +410,30 @@ static enum errc merge_step(struct store *s, struct err *e)
         return finish(s, e);
     enum errc rc = block_merge_step(k->merge, &done, &meta, e);
     if (rc == E_OK && done)
-        rc = open_merged(s, k, &meta, e);
+        rc = end_out(s, k, &meta, e);
     if (rc != E_OK)
         give_up(s, rc, e);
-    else if (done)
+    else if (!k->merge)
         rc = finish(s, e);
     return rc;
+}
+
+/* Begins what the rules ask for, or else a merge. */
+static bool begin_next(struct store *s, const struct store_config *c, enum errc *rc, struct err *e)
+{
+    struct part *part;
+    const struct rewrite_class *class;
+    size_t class_n;
+    switch (store_decide_step(s, c, &part, &class, &class_n)) {
+    case DECIDE_REWRITE:
+        *rc = begin(s, &part, 1, class, class_n, e);
+        return true;
+    case DECIDE_BUSY:
+        return true;
+    case DECIDE_NOTHING:
+        break;
+    }
+    return c->compact_fanin && c->compact_percent && choose(s, c, rc, e);
 }
 
 static bool take_step(struct store *s, const struct store_config *c)
@@ -384,7 +441,7 @@ static bool take_step(struct store *s, const struct store_config *c)
     struct err e = {.code = E_OK};
     enum errc rc = E_OK;
     if (!s->compaction) {
-        bool any = choose(s, c, &rc, &e);
+        bool any = begin_next(s, c, &rc, &e);
         if (rc != E_OK)
             give_up(s, rc, &e);
         return any;
@@ -396,21 +453,26 @@ static bool take_step(struct store *s, const struct store_config *c)
 enum errc store_compact_settle(struct store *s, struct err *e)
 {
     struct compaction *k = s->compaction;
-    if (!k || !k->merge)
-        return k ? finish(s, e) : E_OK;
+    if (!k || !k->merge) {
+        enum errc rc = k ? finish(s, e) : E_OK;
+        if (rc == E_OK)
+            store_decide_abandon(s);
+        return rc;
+    }
     compaction_free(k); /* with the file: no edit names it */
     s->compaction = NULL;
+    store_decide_abandon(s);
     return E_OK;
 }
 
-enum errc store_compact_rewrite(struct store *s, struct part *p, const struct merge_change *change,
-                                bool *done, struct err *e)
+enum errc store_compact_rewrite(struct store *s, struct part *p, const struct rewrite_class *class,
+                                size_t class_n, bool *done, struct err *e)
 {
     enum errc rc;
     if (s->compaction) {
         rc = merge_step(s, e);
     } else {
-        rc = begin(s, &p, 1, change, e);
+        rc = begin(s, &p, 1, class, class_n, e);
         if (rc != E_OK)
             give_up(s, rc, e);
     }
@@ -426,7 +488,7 @@ uint64_t store_compact_step(struct store *s, bool builder_waits)
     pthread_mutex_unlock(&s->lock);
     if (store_rewrite_asked(s))
         return store_rewrite_step(s);
-    if (!s->compaction && (!c.compact_fanin || !c.compact_percent))
+    if (!s->compaction && !c.longest_ns && (!c.compact_fanin || !c.compact_percent))
         return UINT64_MAX;
     if (begun_ns < s->compact_at_ns)
         return s->compact_at_ns - begun_ns;

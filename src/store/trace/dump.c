@@ -139,10 +139,10 @@ static enum errc dump_segment(struct dump *d, const char *path, struct err *e)
 /* --- a manifest --- */
 
 static const char *const tags[EDIT_TAG_COUNT] = {
-    [EDIT_TENANT] = "TENANT",  [EDIT_SERVICE] = "SERVICE", [EDIT_OPERATION] = "OPERATION",
-    [EDIT_EDGE] = "EDGE",      [EDIT_ORPHAN] = "ORPHAN",   [EDIT_SETTLED] = "SETTLED",
-    [EDIT_BLOCK] = "BLOCK",    [EDIT_DROP] = "DROP",       [EDIT_RELEASE] = "RELEASE",
-    [EDIT_NEXT_ID] = "NEXT_ID"};
+    [EDIT_TENANT] = "TENANT",   [EDIT_SERVICE] = "SERVICE", [EDIT_OPERATION] = "OPERATION",
+    [EDIT_EDGE] = "EDGE",       [EDIT_ORPHAN] = "ORPHAN",   [EDIT_SETTLED] = "SETTLED",
+    [EDIT_BLOCK] = "BLOCK",     [EDIT_DROP] = "DROP",       [EDIT_RELEASE] = "RELEASE",
+    [EDIT_NEXT_ID] = "NEXT_ID", [EDIT_KEPT] = "KEPT"};
 
 static void dump_names(struct dump *d, const struct edit_item *i)
 {
@@ -204,6 +204,10 @@ static void dump_item(struct dump *d, const struct edit_item *i)
     case EDIT_RELEASE:
     case EDIT_NEXT_ID:
         dump_number(d, i->tag == EDIT_RELEASE ? "sequence" : "id", i->number);
+        break;
+    case EDIT_KEPT:
+        dump_number(d, "id", i->kept.id);
+        dump_number(d, "for_ns", i->kept.for_ns);
         break;
     case EDIT_TAG_COUNT:
         break;

@@ -105,6 +105,10 @@ bool edit_next(struct edit_cursor *c, struct edit_item *out)
     case EDIT_NEXT_ID:
         out->number = get(c);
         break;
+    case EDIT_KEPT:
+        out->kept.id = get(c);
+        out->kept.for_ns = get(c);
+        break;
     case EDIT_TAG_COUNT:
     default:
         c->bad = true;
@@ -227,6 +231,10 @@ void edit_add(struct edit *e, const struct edit_item *item)
     case EDIT_RELEASE:
     case EDIT_NEXT_ID:
         put(e, item->number);
+        break;
+    case EDIT_KEPT:
+        put(e, item->kept.id);
+        put(e, item->kept.for_ns);
         break;
     case EDIT_TAG_COUNT:
         ensure(item->tag != EDIT_TAG_COUNT); /* an edit item has a tag */

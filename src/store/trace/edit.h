@@ -20,6 +20,7 @@ enum edit_tag {
     EDIT_DROP,
     EDIT_RELEASE, /* log segments up to seq are in blocks */
     EDIT_NEXT_ID,
+    EDIT_KEPT, /* rules have decided about a block: how long it is kept */
     EDIT_TAG_COUNT
 };
 
@@ -44,6 +45,9 @@ struct edit_item {
         struct {
             uint64_t id, spans, bytes, min_ns, max_ns, end_ns;
         } block;
+        struct {
+            uint64_t id, for_ns;
+        } kept;
         uint64_t number; /* DROP, RELEASE, NEXT_ID */
     };
 };

@@ -102,6 +102,15 @@ static void apply_block(struct apply *a, const struct edit_item *item)
     in->next_block = max_u64(in->next_block, item->block.id + 1);
 }
 
+static void apply_kept(struct manifest_state_in *in, uint64_t id, uint64_t for_ns)
+{
+    for (size_t i = in->block_n; i > 0; i--)
+        if (in->blocks[i - 1].id == id) {
+            in->blocks[i - 1].kept_ns = for_ns;
+            return;
+        }
+}
+
 static void apply_drop(struct manifest_state_in *in, uint64_t id)
 {
     size_t kept = 0;
@@ -156,6 +165,9 @@ static void apply_item(struct apply *a, const struct edit_item *item)
         break;
     case EDIT_NEXT_ID:
         a->in->next_block = max_u64(a->in->next_block, item->number);
+        break;
+    case EDIT_KEPT:
+        apply_kept(a->in, item->kept.id, item->kept.for_ns);
         break;
     case EDIT_TAG_COUNT:
         break;
@@ -308,6 +320,7 @@ static struct part *part_of(struct store *s, const struct manifest_block *mb)
     p->min_ns = mb->min_ns;
     p->max_ns = mb->max_ns;
     p->end_ns = mb->end_ns;
+    p->kept_ns = mb->kept_ns;
     p->path = store_block_path(s, mb->id, catalog_tenant_name(s->catalog, mb->tenant));
     return p;
 }

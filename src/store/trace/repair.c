@@ -150,6 +150,7 @@ static void build(struct rescue *x)
             p->min_ns = meta->min_ns;
             p->max_ns = meta->max_ns;
             p->end_ns = min_u64(meta->max_end_ns, x->old.end_ns);
+            p->kept_ns = x->old.kept_ns;
         }
     }
     for (size_t i = 0; i < x->batch_n; i++)
@@ -240,14 +241,7 @@ static void commit(struct rescue *x)
     edit_tenant(&edit, x->tenant);
     for (size_t i = 0; i < x->part_n; i++) {
         struct part *p = x->parts[i];
-        struct edit_item item = {.tag = EDIT_BLOCK};
-        item.block.id = p->id;
-        item.block.spans = p->spans;
-        item.block.bytes = p->bytes;
-        item.block.min_ns = p->min_ns;
-        item.block.max_ns = p->max_ns;
-        item.block.end_ns = p->end_ns;
-        edit_add(&edit, &item);
+        edit_block(&edit, p);
         atomic_store(&p->dropped, false); /* a failed commit may have reached the disk */
     }
     edit_number(&edit, EDIT_DROP, x->old.id);
@@ -324,7 +318,8 @@ static enum errc mend_part(struct repair *r, const struct part *p, struct err *e
                                  .spans = p->spans,
                                  .min_ns = p->min_ns,
                                  .max_ns = p->max_ns,
-                                 .end_ns = p->end_ns};
+                                 .end_ns = p->end_ns,
+                                 .kept_ns = p->kept_ns};
     rc = keep(r, "blocks", name, false, e);
     return rc == E_OK ? rescue_block(r, p->path, name, &old, tenant, e) : rc;
 }

@@ -76,23 +76,44 @@ static int by_age(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Drops the oldest: those that have expired, then others until `bytes` are free. Returns when
- * the newest span of the oldest block that stays came. */
-static uint64_t drop_oldest(struct store *s, uint64_t before_ns, uint64_t bytes)
+/* When the block goes, UINT64_MAX: never. What the rules have decided stays as long as they said;
+ * what they have yet to decide stays. */
+static uint64_t expires_ns(const struct part *p, const struct store_config *c)
+{
+    uint64_t keep_ns = p->kept_ns ? p->kept_ns : c->retention_ns;
+    bool undecided = !p->kept_ns && c->longest_ns && !p->left_alone;
+    return undecided || !keep_ns || p->end_ns > UINT64_MAX - keep_ns ? UINT64_MAX
+                                                                     : p->end_ns + keep_ns;
+}
+
+/* Drops what has expired by now_ns, then the oldest until `bytes` are free. Returns when the next
+ * one expires. */
+static uint64_t drop_old(struct store *s, uint64_t now_ns, uint64_t bytes)
 {
     struct err e;
+    pthread_mutex_lock(&s->lock);
+    struct store_config c = s->config;
+    pthread_mutex_unlock(&s->lock);
     struct version *v = store_version(s);
     size_t n = 0, part_n = v->part_n;
     uint64_t *ids = xmalloc((part_n + 1) * sizeof *ids), freed = 0, next_ns = UINT64_MAX;
     struct part **parts = xmalloc((part_n + 1) * sizeof(struct part *));
     memcpy(parts, v->parts, part_n * sizeof(struct part *));
-    qsort(parts, part_n, sizeof(struct part *), by_age);
-    for (; n < part_n && (parts[n]->end_ns < before_ns || freed < bytes); n++) {
-        freed += parts[n]->bytes;
-        ids[n] = parts[n]->id;
+    if (part_n)
+        qsort(parts, part_n, sizeof(struct part *), by_age);
+    for (size_t i = 0; i < part_n; i++)
+        if (expires_ns(parts[i], &c) < now_ns)
+            freed += parts[i]->bytes;
+    for (size_t i = 0; i < part_n; i++) {
+        uint64_t end_ns = expires_ns(parts[i], &c);
+        if (end_ns >= now_ns && freed >= bytes) {
+            next_ns = min_u64(next_ns, end_ns);
+            continue;
+        }
+        if (end_ns >= now_ns)
+            freed += parts[i]->bytes;
+        ids[n++] = parts[i]->id;
     }
-    if (n < part_n)
-        next_ns = parts[n]->end_ns;
     version_unref(v);
     if (n && store_drop_parts(s, ids, n, &e) != E_OK)
         log_error("store", "old blocks stay for now: %s", err_msg(&e));
@@ -141,31 +162,25 @@ void store_make_room(void *store, uint64_t bytes)
 {
     struct store *s = store;
     if (!store_compact_commits(s))
-        (void)drop_oldest(s, 0, room_lacks(s->room, ROOM_BLOCK, bytes));
+        (void)drop_old(s, 0, room_lacks(s->room, ROOM_BLOCK, bytes));
 }
 
 /* --- time --- */
 
-uint64_t store_expired_ns(struct store *s)
-{
-    pthread_mutex_lock(&s->lock);
-    uint64_t keep_ns = s->config.retention_ns;
-    pthread_mutex_unlock(&s->lock);
-    uint64_t now_ns = os_now_ns(s->os);
-    return keep_ns && now_ns > keep_ns ? now_ns - keep_ns : 0;
-}
-
 uint64_t store_retain(struct store *s)
 {
-    uint64_t before_ns = store_expired_ns(s), max_bytes = room_limit_bytes(s->room);
+    pthread_mutex_lock(&s->lock);
+    uint64_t names_ns = store_names_ns(s);
+    pthread_mutex_unlock(&s->lock);
+    uint64_t now_ns = os_now_ns(s->os), max_bytes = room_limit_bytes(s->room);
     uint64_t log_bytes = s->wal ? wal_disk_bytes(s->wal) : 0, surplus = 0;
     if (max_bytes)
         surplus = room_lacks(s->room, ROOM_LOG, headroom(s, max_bytes));
     if (surplus && log_bytes >= max_bytes)
         log_warn("store", "the log alone takes %llu bytes, the disk cap is %llu: no block can stay",
                  (unsigned long long)log_bytes, (unsigned long long)max_bytes);
-    if (before_ns)
-        catalog_prune(s->catalog, before_ns);
-    uint64_t next_ns = drop_oldest(s, before_ns, surplus);
-    return !before_ns || next_ns == UINT64_MAX ? UINT64_MAX : next_ns - min_u64(next_ns, before_ns);
+    if (names_ns && now_ns > names_ns)
+        catalog_prune(s->catalog, now_ns - names_ns);
+    uint64_t next_ns = drop_old(s, now_ns, surplus);
+    return next_ns == UINT64_MAX ? UINT64_MAX : next_ns - min_u64(next_ns, now_ns);
 }

@@ -51,7 +51,7 @@ uint64_t store_rewrite_step(struct store *s)
     if (!waits)
         return UINT64_MAX;
     enum errc rc = pause ? store_compact_settle(s, &e)
-                         : store_compact_rewrite(s, part, w->change, &done, &e);
+                         : store_compact_rewrite(s, part, &w->class, 1, &done, &e);
     if (!done)
         return 0;
     pthread_mutex_lock(&s->lock);
@@ -247,7 +247,7 @@ enum errc store_rewrite(struct store *s, const struct rewrite *r, struct rewritt
         enum errc built = store_flush(s, e);
         return built == E_OK ? rewrite_parts(s, r, out, e) : built;
     }
-    struct rewriting w = {.change = &r->change};
+    struct rewriting w = {.class.change = r->change};
     enum errc rc = begin(s, &w, e);
     if (rc != E_OK)
         return rc;

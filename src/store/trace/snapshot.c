@@ -242,7 +242,7 @@ static uint64_t names_since(const struct snap *s)
 {
     struct store *store = s->store;
     pthread_mutex_lock(&store->lock);
-    uint64_t keep_ns = store->config.retention_ns;
+    uint64_t keep_ns = store_names_ns(store);
     pthread_mutex_unlock(&store->lock);
     uint64_t now_ns = os_now_ns(store->os);
     return keep_ns && now_ns > keep_ns ? now_ns - keep_ns : 0;

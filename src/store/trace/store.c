@@ -597,14 +597,39 @@ enum errc store_flush(struct store *s, struct err *e)
     return store_build_all(s, false, e);
 }
 
+uint64_t store_names_ns(const struct store *s)
+{
+    uint64_t ns = s->config.retention_ns;
+    return ns ? max_u64(ns, s->config.longest_ns) : 0;
+}
+
+static enum errc set_rules(struct store *s, const char *text, struct err *e)
+{
+    struct rules r;
+    enum errc rc = rules_parse(&r, str_from_c(text), e);
+    if (rc != E_OK)
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    free(s->rules_text);
+    s->rules_text = xstrdup(text ? text : "");
+    s->config.drop_ns = r.drop_ns;
+    s->config.longest_ns = r.longest_ns;
+    pthread_mutex_unlock(&s->lock);
+    rules_fini(&r);
+    return E_OK;
+}
+
 void store_reconfigure(struct store *s, const struct store_config *c)
 {
+    struct err e;
     uint64_t least = store_least_disk(c);
     bool too_small = c->max_disk_bytes && c->max_disk_bytes < least;
     if (too_small)
         log_error("store",
                   "a disk cap of %llu bytes is too small, %llu are needed: it stays as it is",
                   (unsigned long long)c->max_disk_bytes, (unsigned long long)least);
+    if (set_rules(s, c->rules, &e) != E_OK)
+        log_error("store", "the rules stay as they were: %s", err_msg(&e));
     pthread_mutex_lock(&s->lock);
     s->config.retention_ns = c->retention_ns;
     if (!too_small)
@@ -654,6 +679,7 @@ static void store_free(struct store *s)
 {
     store_build_abandon(s);
     store_compact_abandon(s);
+    store_decide_abandon(s);
     version_unref(s->version);
     wal_close(s->wal);
     manifest_close(s->manifest);
@@ -665,6 +691,7 @@ static void store_free(struct store *s)
     pthread_cond_destroy(&s->work);
     pthread_cond_destroy(&s->built);
     pthread_cond_destroy(&s->dirty);
+    free(s->rules_text);
     free(s->group);
     free(s->images);
     free(s->dir);
@@ -685,7 +712,9 @@ enum errc store_open(struct store **out, const struct store_config *c, struct er
             (unsigned long long)c->max_disk_bytes, (unsigned long long)c->memtable_bytes,
             (unsigned long long)least);
     struct store *s = store_new(c);
-    enum errc rc = store_recover(s, e);
+    enum errc rc = set_rules(s, c->rules, e);
+    if (rc == E_OK)
+        rc = store_recover(s, e);
     if (rc != E_OK) {
         store_free(s);
         return rc;

@@ -15,6 +15,7 @@
 #include "store/trace/edit.h"
 #include "store/trace/manifest.h"
 #include "store/trace/room.h"
+#include "store/trace/rules.h"
 #include "store/trace/wal.h"
 
 #define STORE_FORMAT       1
@@ -42,6 +43,7 @@ struct part {
     uint32_t tenant;
     uint64_t spans, bytes, min_ns, max_ns; /* starts */
     uint64_t end_ns;                       /* when the newest came */
+    uint64_t kept_ns; /* rules have decided: it stays so long after end_ns; 0: they have not */
     /* The number of the oldest memtable it was built from; 0: before this start. */
     uint64_t memtable;
     bool left_alone; /* it could not be merged; builder only */
@@ -95,10 +97,17 @@ struct pending {
 
 struct build;
 struct compaction;
+struct judge;
+
+/* A part of a block that becomes a block, and how long that one is kept (0: as before). */
+struct rewrite_class {
+    struct merge_change change;
+    uint64_t kept_ns;
+};
 
 /* What an asker and the builder tell each other about blocks to be rewritten: rewrite.c. */
 struct rewriting {
-    const struct merge_change *change;
+    struct rewrite_class class;
     bool paused;       /* the builder merges nothing of its own accord until this ends */
     struct part *part; /* to be rewritten now; the builder takes it away when it is done */
     bool answered;
@@ -123,6 +132,7 @@ struct store {
     pthread_cond_t built; /* flushers: a build ended */
     pthread_cond_t dirty; /* syncer: the log has unsynced records, or stop */
     struct version *version;
+    char *rules_text;     /* "": none */
     uint64_t freeze_upto; /* memtables up to this number are to be frozen: a flush */
     uint64_t build_attempts;
     struct err build_error; /* of the last attempt; E_OK */
@@ -149,6 +159,7 @@ struct store {
     struct block_builder *block_builder;
     struct build *build;           /* built but not committed */
     struct compaction *compaction; /* a merge on its way */
+    struct judge *judge;           /* a decision by rule on its way */
     uint64_t compact_at_ns;        /* not before */
     size_t compact_backlog;        /* blocks that might be merged, when last looked */
     uint64_t next_block, retry_at_ns, maintain_at_ns;
@@ -162,6 +173,8 @@ struct store {
 struct version *store_version(struct store *s); /* the current one, referenced */
 /* store_flush; scrub: also the log segments of an empty memtable are ended and released. */
 MUST_CHECK enum errc store_build_all(struct store *s, bool scrub, struct err *e);
+/* Lock held. How long anything may be kept, and so its names; 0: for ever. */
+uint64_t store_names_ns(const struct store *s);
 char *store_path(const char *dir, const char *name);
 
 /* The names in a directory, so that it can be changed while they are gone through. */
@@ -184,7 +197,7 @@ bool store_block_name(const char *name, uint64_t *id, struct str *tenant);
 
 /* What the manifest says, read without opening blocks. */
 struct manifest_block {
-    uint64_t id, spans, bytes, min_ns, max_ns, end_ns;
+    uint64_t id, spans, bytes, min_ns, max_ns, end_ns, kept_ns;
     uint32_t tenant;
 };
 
@@ -273,11 +286,14 @@ bool store_compact_commits(const struct store *s);
 /* For rewrite.c; same thread. The merge on its way ends: it is given up or, when its edit may have
  * reached the disk, made official. */
 MUST_CHECK enum errc store_compact_settle(struct store *s, struct err *e);
-/* One step of rewriting a block through the change, once everything is settled. After an error
+/* One step of rewriting a block, each class into a block of its own, once everything is settled. No
+ * classes: as it is. After an error
  * *done is true, and the block is as it was or, when only the commit failed, either. */
 MUST_CHECK enum errc store_compact_rewrite(struct store *s, struct part *p,
-                                           const struct merge_change *change, bool *done,
-                                           struct err *e);
+                                           const struct rewrite_class *class, size_t class_n,
+                                           bool *done, struct err *e);
+/* Blocks whose newest span lies in one such window may be merged. */
+uint64_t store_window_ns(const struct store_config *c);
 
 /* rewrite.c. Looks at each block of a tenant and puts those that look() says so through the
  * change, one at a time, each by one manifest edit; the log of what was acknowledged before is
@@ -310,12 +326,18 @@ bool store_rewrite_waits(const struct store *s); /* lock held: has it something 
 /* audit.c. Appends a line to DIR/audit.log: the time, then the text; durable when E_OK. */
 MUST_CHECK enum errc store_audit(struct store *s, struct str text, struct err *e);
 
+/* decide.c; same thread. The rules' next step: reading, or a block to be rewritten. */
+#define DECIDE_PAUSE_NS (60 * NS_PER_S) /* after a failure */
+enum decide_result { DECIDE_NOTHING, DECIDE_BUSY, DECIDE_REWRITE };
+enum decide_result store_decide_step(struct store *s, const struct store_config *c,
+                                     struct part **part, const struct rewrite_class **class,
+                                     size_t *class_n);
+void store_decide_abandon(struct store *s);
+
 /* retention.c; same thread. Drops what has expired and what the cap has no room for; returns how
  * long until the next block expires. */
 uint64_t store_retain(struct store *s);
 void store_make_room(void *store, uint64_t bytes); /* a room_make */
-/* Start times below this have expired; 0: none have. */
-uint64_t store_expired_ns(struct store *s);
 /* The smallest cap this configuration can work with. */
 uint64_t store_least_disk(const struct store_config *c);
 /* Tells the room the cap and what must stay free. */

@@ -23,6 +23,7 @@
 #include "model/batch.h"
 #include "model/query.h"
 #include "model/trace.h"
+#include "store/trace/rules.h"
 
 struct store;
 struct snap;
@@ -34,16 +35,17 @@ struct store_config {
     const char *dir; /* created when absent; a process holds it by a lock file */
     bool log;        /* false: no write-ahead log (--memory) */
     enum sync_policy sync;
-    uint64_t sync_every_ns;   /* SYNC_INTERVAL */
-    uint64_t memtable_bytes;  /* a memtable that reaches this is built into blocks */
-    uint64_t memtable_age_ns; /* so is one whose oldest batch is older than this */
-    uint64_t retention_ns;    /* 0: keep */
-    uint64_t
-        max_disk_bytes;     /* of the directory, at any moment; 0: no cap; oldest blocks go first */
-    uint32_t compact_fanin; /* blocks of like size and time that become one; 0: none do */
-    uint64_t compact_bytes; /* a block of this size is not merged any more */
-    unsigned compact_percent; /* of a core that merging may take; 0: none */
-    uint32_t queue_max;       /* batches waiting for the writer */
+    uint64_t sync_every_ns;       /* SYNC_INTERVAL */
+    uint64_t memtable_bytes;      /* a memtable that reaches this is built into blocks */
+    uint64_t memtable_age_ns;     /* so is one whose oldest batch is older than this */
+    uint64_t retention_ns;        /* 0: keep */
+    const char *rules;            /* what is kept longer or shorter: rules.h; NULL or "": none */
+    uint64_t drop_ns, longest_ns; /* of the rules; the store fills them in */
+    uint64_t max_disk_bytes;      /* of the directory, at any moment; 0: no cap; the oldest go */
+    uint32_t compact_fanin;       /* blocks of like size and time that become one; 0: none do */
+    uint64_t compact_bytes;       /* a block of this size is not merged any more */
+    unsigned compact_percent;     /* of a core that merging may take; 0: none */
+    uint32_t queue_max;           /* batches waiting for the writer */
     uint32_t services_max,
         operations_max; /* per tenant; past it names are counted under an overflow name */
     bool threads;       /* false: no threads; store_step() does the work (simulator) */
@@ -109,6 +111,23 @@ MUST_CHECK enum errc store_redact(struct store *s, const struct store_redaction 
 /* What is under way ends after its present block with E_CANCELLED, and nothing new begins: before
  * store_close. */
 void store_stop_redacting(struct store *s);
+
+/* --- rules --- */
+
+struct store_rule_share {
+    uint64_t traces, spans, bytes; /* bytes by the share of the spans */
+};
+
+struct store_rules_report {
+    struct rules rules;                      /* rules_fini() is the caller's */
+    struct store_rule_share rule[RULES_MAX]; /* a trace counts with every rule that keeps it */
+    struct store_rule_share all, kept;
+};
+
+/* What the rules would keep of the blocks about which nothing is decided yet, whatever their age,
+ * by the code that decides. Any thread; changes nothing. */
+MUST_CHECK enum errc store_try_rules(struct store *s, struct str rules,
+                                     struct store_rules_report *out, struct err *e);
 
 /* --- reading --- */
 

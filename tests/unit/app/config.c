@@ -29,6 +29,17 @@ static bool warned(const char *text)
     return strstr(c.warnings.p, text) != NULL;
 }
 
+TEST(config_rules_are_joined_by_semicolons)
+{
+    config_init(&c);
+    CHECK_OK(config_read_yaml(&c,
+                              STR("retention: 24h\nretention.rules:\n  - keep service a,b for 3d\n"
+                                  "  - drop after 1h\n"),
+                              "f", NULL));
+    CHECK_STR(str_from_c(c.retention_rules), STR("keep service a,b for 3d;drop after 1h"));
+    config_fini(&c);
+}
+
 TEST(config_defaults_are_what_the_contract_says)
 {
     config_init(&c);
