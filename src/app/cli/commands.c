@@ -22,6 +22,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_repair,
     &cli_dump,
     &cli_redact,
+    &cli_retention,
     &cli_doctor,
     &cli_config,
     &cli_completion_command,

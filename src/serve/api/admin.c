@@ -7,6 +7,7 @@
 #include "base/stats.h"
 #include "codec/json.h"
 #include "serve/api/redact.h"
+#include "serve/api/retention.h"
 #include "store/trace/trace_store.h"
 
 #define METRICS_MAX (1 * MIB)
@@ -125,6 +126,7 @@ const struct http_route admin_routes[] = {
     {"GET", "/metrics", metrics, HTTP_ON_LOOP},
     {"GET", "/version", version, HTTP_ON_LOOP},
     {"POST", "/redact", admin_redact, HTTP_ON_POOL},
+    {"GET", "/retention", admin_retention, HTTP_ON_POOL},
 };
 const size_t admin_route_count = ARRAY_LEN(admin_routes);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the server says about itself: Jaeger v1's admin port (14269: health on `/` and every path
- * that is not another's, `/metrics`, `/version`, `/redact`) and Jaeger v2's health port (13133:
+ * that is not another's, `/metrics`, `/version`, `/redact`, `/retention`) and Jaeger v2's health
+ * port (13133:
  * `/status`). Both doors have a `struct admin` as their arg. */
 #ifndef LYMER_SERVE_API_ADMIN_H
 #define LYMER_SERVE_API_ADMIN_H

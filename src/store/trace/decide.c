@@ -516,12 +516,14 @@ static void report(const struct judge *j, uint64_t bytes, uint64_t spans,
 }
 
 static enum errc try_window(const struct version *v, const struct part *first, uint64_t width_ns,
-                            struct str text, uint64_t *last, struct store_rules_report *out,
-                            struct err *e)
+                            const struct rules *rules, uint64_t *last,
+                            struct store_rules_report *out, struct err *e)
 {
     struct judge *j = judge_new(v, first, width_ns);
     uint64_t bytes = 0, spans = 0;
-    enum errc rc = rules_parse(&j->rules, text, e);
+    enum errc rc = E_OK;
+    j->rules = *rules;
+    j->rules.words = NULL; /* the caller's */
     for (size_t i = 0; i < j->n; i++) {
         bytes += j->parts[i]->bytes;
         spans += j->parts[i]->spans;
@@ -540,7 +542,11 @@ enum errc store_try_rules(struct store *s, struct str text, struct store_rules_r
                           struct err *e)
 {
     *out = (struct store_rules_report){0};
-    enum errc rc = rules_parse(&out->rules, text, e);
+    enum errc rc = E_OK;
+    if (text.n)
+        rc = rules_parse(&out->rules, text, e);
+    else
+        (void)take_rules(s, &out->rules);
     if (rc == E_OK && !out->rules.n)
         rc = fail(e, E_USAGE, "there are no rules");
     if (rc == E_OK)
@@ -562,7 +568,7 @@ enum errc store_try_rules(struct store *s, struct str text, struct store_rules_r
             break;
         const uint32_t tenant = v->parts[i]->tenant;
         const uint64_t window = v->parts[i]->end_ns / width_ns;
-        rc = try_window(v, v->parts[i], width_ns, text, &last, out, e);
+        rc = try_window(v, v->parts[i], width_ns, &out->rules, &last, out, e);
         for (i = 0; i < v->part_n; i++) {
             struct part *p = v->parts[i];
             if (is_open(p) && p->tenant == tenant && p->end_ns / width_ns == window &&

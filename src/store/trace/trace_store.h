@@ -125,7 +125,7 @@ struct store_rules_report {
 };
 
 /* What the rules would keep of the blocks about which nothing is decided yet, whatever their age,
- * by the code that decides. Any thread; changes nothing. */
+ * by the code that decides. Empty text: the rules in force. Any thread; changes nothing. */
 MUST_CHECK enum errc store_try_rules(struct store *s, struct str rules,
                                      struct store_rules_report *out, struct err *e);
 

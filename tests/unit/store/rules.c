@@ -313,6 +313,8 @@ TEST(rules_late_spans_follow_their_trace)
     decide(&first);
     pass(&r, 47 * HOUR_NS);
     expect(&r, &first, 0);
+    r.c.rules = "keep error for 30d; drop after 24h"; /* not this span */
+    store_reconfigure(r.s, &r.c);
     struct batch_builder bb;
     batch_builder_init(&bb);
     size_t at = 0;
