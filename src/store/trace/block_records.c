@@ -250,10 +250,11 @@ const struct batch *records_batch(struct records *rec)
     uint64_t bytes = rec->bytes + rec->span_n * sizeof *rec->spans +
                      rec->attr_n * sizeof *rec->attrs + rec->event_n * sizeof *rec->events +
                      rec->link_n * sizeof *rec->links;
+    static const struct attr_rec no_attrs; /* spans without any point at where they would be */
     rec->batch = (struct batch){.head = &rec->head,
                                 .image_len = (uint32_t)min_u64(bytes, UINT32_MAX),
                                 .spans = rec->spans,
-                                .attrs = rec->attrs,
+                                .attrs = rec->attrs ? rec->attrs : &no_attrs,
                                 .events = rec->events,
                                 .links = rec->links,
                                 .heap = rec->heap.p ? rec->heap.p : ""};
