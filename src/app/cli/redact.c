@@ -170,7 +170,7 @@ static void put_text(const struct store_redaction *want, const struct store_reda
                  (unsigned long long)d->failed);
     if (d->held)
         buf_addf(out,
-                 "%llu old files are still read by running questions or could not be removed; "
+                 "%llu old files could not be removed; "
                  "ask again to see them gone\n",
                  (unsigned long long)d->held);
     if (d->set_aside)

@@ -312,7 +312,7 @@ struct rewrite {
 
 struct rewritten {
     uint64_t blocks, failed;
-    uint64_t held;      /* files that are given up but still there: running questions read them */
+    uint64_t held;      /* files that are given up but could not be removed */
     uint64_t set_aside; /* files in damaged/, which nobody can look into */
 };
 

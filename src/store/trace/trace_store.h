@@ -97,7 +97,7 @@ struct store_redacted {
     uint64_t traces, spans, values; /* touched: as readers see them, so a resource's value counts
                                        with each of its spans */
     uint64_t blocks, failed;        /* rewritten; not readable or not writable */
-    uint64_t held;                  /* old files that running questions still read */
+    uint64_t held;                  /* old files that could not be removed */
     uint64_t set_aside;             /* files in damaged/, where nobody can look */
 };
 
