@@ -2,9 +2,10 @@
 """Retention rules: read from flags and files, tried on a server and on a directory, and acted upon."""
 import json
 import os
-import time
+import shutil
+import tempfile
 
-from lib import Server, check, equal, get, lymer, otlp, scenario, send, until
+from lib import ROOT, Server, check, equal, get, lymer, otlp, scenario, send, until
 
 RULES = "keep error for 30d; keep service pay for 14d; drop after 24h"
 
@@ -39,21 +40,19 @@ def rules_are_tried_first():
 
 @scenario
 def rules_decide_what_stays():
-    with Server() as server:
-        old = int(time.time() - 3 * 86400) * 10**9
-        traces = {}
-        for name, status in (("bad", {"code": 2}), ("good", {})):
-            traces[name], message = otlp(spans=3, start=old, status=status)
-            send(server, message)
-        server.stop()
-        with open(os.path.join(server.data, "lymer.yaml"), "w", encoding="ascii") as f:
-            f.write("retention.rules:\n  - keep error for 30d\n  - drop after 24h\n")
-        with Server("--config", os.path.join(server.data, "lymer.yaml"), data=server.data) as again:
-            until(lambda: get(again.url(f"/api/traces/{traces['good']}"), raw=True)[0] == 404, 30, "the rest is dropped")
-            equal(get(again.url(f"/api/traces/{traces['bad']}"), raw=True)[0], 200, "the error stays")
-            calls = get(again.url("/api/services"))["data"]
-            check("svc" in calls, calls)
-            again.stop()
+    """On a store whose spans came long ago: tests/data/stores/v1."""
+    kept, dropped = "b7e7772b396be41b896bbdabe7e1bff5", "c1e065f80077a990db64ab78c9ed6072"
+    with tempfile.TemporaryDirectory(prefix="lymer-e2e-") as folder:
+        data, config = os.path.join(folder, "data"), os.path.join(folder, "lymer.yaml")
+        shutil.copytree(os.path.join(ROOT, "tests", "data", "stores", "v1", "store"), data)
+        with open(config, "w", encoding="ascii") as f:
+            f.write("retention.rules:\n  - keep attribute http.route=value-8 for 9000d\n  - drop after 24h\n")
+        with Server("--config", config, data=data) as server:
+            until(lambda: get(server.url(f"/api/traces/{dropped}"), raw=True)[0] == 404, 30, "the rest is dropped")
+            equal(get(server.url(f"/api/traces/{kept}"), raw=True)[0], 200, "what a rule keeps")
+            calls = get(server.url("/api/dependencies"), {"endTs": 1750100000000, "lookback": 200000000})["data"]
+            check(calls, "calls are counted for ever")
+            server.stop()
 
 
 @scenario
