@@ -398,7 +398,7 @@ static enum errc open_rows(struct block_merge *m, struct input *in, uint32_t gro
     if (!r)
         r = in->reader = reader_take(in->block, e);
     else if (r->a.used_bytes > INPUT_BYTES)
-        reader_forget(r);
+        reader_forget(r, 2 * INPUT_BYTES);
     r->e = e;
     const struct shared *s = shared_read(r);
     *rr = (struct record_rows){0};

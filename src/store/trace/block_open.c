@@ -44,9 +44,9 @@ static struct reader *pool_pick(const struct block *b)
 
 static void shared_unref(struct shared *s);
 
-void reader_forget(struct reader *r)
+void reader_forget(struct reader *r, size_t keep)
 {
-    arena_reset_warm(&r->a, READER_BYTES_KEEP);
+    arena_reset_warm(&r->a, keep);
     shared_unref(r->shared);
     r->serial = 0;
     r->shared = NULL;
@@ -63,7 +63,7 @@ struct reader *reader_take(struct block *b, struct err *e)
         r->a = arena_init(READER_BYTES_MAX);
         r->zstd = zstd_ctx_new();
     } else if (r->serial != b->serial) {
-        reader_forget(r);
+        reader_forget(r, READER_BYTES_KEEP);
     }
     r->serial = b->serial;
     r->b = b;
@@ -79,7 +79,7 @@ enum errc reader_give(struct reader *r)
     /* Half read, or too much to keep. */
     if (code || r->a.used_bytes > READER_BYTES_KEEP ||
         (r->shared && r->shared->arena.used_bytes > SHARED_BYTES_MAX))
-        reader_forget(r);
+        reader_forget(r, READER_BYTES_KEEP);
     arena_leave_budget(&r->a);
     pthread_mutex_lock(&pool_lock);
     bool keep = pool_count < POOL_MAX;

@@ -72,8 +72,9 @@ struct reader {
 struct reader *reader_take(struct block *b, struct err *e);
 /* Gives it back, with what it has decoded of the block; answers its error. */
 enum errc reader_give(struct reader *r);
-/* Forgets what it has decoded, for a long call that goes through many row groups. */
-void reader_forget(struct reader *r);
+/* Forgets what it has decoded, for a long call that goes through many row groups; `keep` bytes of
+ * memory stay. */
+void reader_forget(struct reader *r, size_t keep);
 /* Notes the first error and answers false, so that `return reader_bad(…)` reads well. */
 bool reader_bad(struct reader *r, const char *what);
 bool reader_no_memory(struct reader *r);

@@ -29,7 +29,7 @@
 #define TIERS              4u
 #define WINDOW_MIN_NS      (3600 * NS_PER_S)
 #define WINDOW_MAX_NS      (86400 * NS_PER_S)
-#define COMPACT_INPUTS_MAX 32u
+#define COMPACT_INPUTS_MAX 16u
 #define COMPACT_CHAINS_MAX (1u << 20) /* of the inputs together: 60 MiB of memory while merging */
 #define COMPACT_META_MAX   (8 * MIB)  /* likewise what their row groups share, unpacked */
 #define COMPACT_BACKLOG    64u        /* blocks; past it merging does not wait for the builder */
