@@ -13,9 +13,9 @@
  *   - the caller wants to change what is in it.
  *
  * Invariants
- *   1. Each chain of the inputs is written exactly once: with its unit, or taken into the run of
- *      the first unit that has a chain of its trace. (A trace that would fill more than a row group
- *      is left as the chains it has.)
+ *   1. Each chain of the inputs is written exactly once: with its unit, or in the run that takes
+ *      the first chain of its trace. (A trace that would fill more than a row group is left as the
+ *      chains it has.)
  *   2. Memory is bounded: 56 bytes a chain, the rows of a run (one row group), and of each input
  *      what a reader decodes of one row group.
  *   3. Without a change the block has as many spans as the inputs; block_merge_step checks it. */
@@ -26,8 +26,9 @@
 #define SMALL_ROWS (GROUP_ROWS / 2)
 /* Spans of one run, decoded. */
 #define RUN_BYTES_MAX (512 * MIB)
-/* What the reader of an input holds before it lets go of the row groups it is done with. */
+/* What the reader of an input holds before it lets go of the row groups it has open. */
 #define INPUT_BYTES (8 * MIB)
+#define OPEN_MAX    4u
 /* Written bytes that are synced together: a large block must not reach the disk in one gulp while
  * acknowledgements wait for the same disk. */
 #define SYNC_BYTES (8 * MIB)
@@ -57,9 +58,10 @@ struct input {
     struct block *block;
     struct numbers to;
     struct trace_read read; /* spans of the run, while there is a change to make */
-    /* else records: the reader stays with the row group that is open */
+    /* else records: the reader keeps row groups open from run to run */
     struct reader *reader;
-    struct record_rows rows;
+    struct record_rows open[OPEN_MAX];
+    uint32_t open_n;
     struct records records;
 };
 
@@ -72,7 +74,9 @@ struct block_merge {
     uint32_t chain_n, chain_cap;
     struct unit *units;
     uint32_t unit_n, unit_cap;
-    uint32_t at, chain_at; /* the unit being worked on; its next chain */
+    uint32_t at; /* the next unit to be copied, then the next chain of rebuilt */
+    uint32_t *rebuilt, rebuilt_n;
+    bool copied;
     uint64_t spans, synced;
 
     struct arena arena; /* of the run */
@@ -216,6 +220,17 @@ static int by_start(const void *x, const void *y)
     return a->chain < b->chain ? -1 : a->chain > b->chain;
 }
 
+static int by_chain_start(const void *x, const void *y, void *arg)
+{
+    const struct chain *chains = arg;
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+    if (chains[a].start_ns != chains[b].start_ns)
+        return chains[a].start_ns < chains[b].start_ns ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+/* Units are copied in the order of time, then traces are rebuilt in the order of time, whatever
+ * unit they are of: so each input is read from its beginning to its end. */
 static void plan_units(struct block_merge *m)
 {
     join_traces(m);
@@ -223,6 +238,12 @@ static void plan_units(struct block_merge *m)
         struct unit *u = &m->units[i];
         u->rebuild |= is_changing(m) || (u->groups == 1 && u->rows < SMALL_ROWS);
     }
+    m->rebuilt = xmalloc((m->chain_n + (size_t)1) * sizeof *m->rebuilt);
+    for (uint32_t i = 0; i < m->chain_n; i++)
+        if (m->units[m->chains[i].unit].rebuild)
+            m->rebuilt[m->rebuilt_n++] = i;
+    if (m->rebuilt_n)
+        qsort_r(m->rebuilt, m->rebuilt_n, sizeof *m->rebuilt, by_chain_start, m->chains);
     if (m->unit_n) /* chain.unit is not looked at any more */
         qsort(m->units, m->unit_n, sizeof *m->units, by_start);
 }
@@ -388,28 +409,30 @@ static enum errc copy_group(struct block_merge *m, const struct unit *u, uint32_
 
 /* --- rebuilding, as records --- */
 
-/* The input's row group, open. */
-static enum errc open_rows(struct block_merge *m, struct input *in, uint32_t group, struct err *e)
+/* The input's row group, open; NULL is an error. */
+static struct record_rows *open_rows(struct block_merge *m, struct input *in, uint32_t group,
+                                     struct err *e)
 {
+    for (uint32_t i = 0; i < in->open_n; i++)
+        if (in->open[i].group == group)
+            return &in->open[i];
+    if (!in->reader)
+        in->reader = reader_take(in->block, e);
     struct reader *r = in->reader;
-    struct record_rows *rr = &in->rows;
-    if (r && rr->g && rr->group == group)
-        return E_OK;
-    if (!r)
-        r = in->reader = reader_take(in->block, e);
-    else if (r->a.used_bytes > INPUT_BYTES)
+    if (in->open_n == OPEN_MAX || r->a.used_bytes > INPUT_BYTES) {
         reader_forget(r, 2 * INPUT_BYTES);
+        in->open_n = 0;
+    }
     r->e = e;
     const struct shared *s = shared_read(r);
-    *rr = (struct record_rows){0};
-    if (!s || !record_rows_open(rr, r, s, group)) {
-        rr->g = NULL;
-        return r->code;
-    }
+    struct record_rows *rr = &in->open[in->open_n];
+    if (!s || !record_rows_open(rr, r, s, group))
+        return NULL;
     for (int t = 0; t < TABLE_COUNT; t++)
         for (uint32_t k = 0; k < rr->g->table[t].shape_count; k++)
             rr->shape[t][k] = to_shape(m, in, s, t, rr->g->table[t].shape[k]);
-    return E_OK;
+    in->open_n++;
+    return rr;
 }
 
 /* The records of all chains of a trace go into the run. */
@@ -420,9 +443,9 @@ static enum errc take_records(struct block_merge *m, uint32_t first, struct err 
     do {
         struct chain *c = &m->chains[i];
         struct input *in = &m->inputs[c->input];
+        struct record_rows *rr = open_rows(m, in, c->group, e);
         c->taken = true;
-        code = open_rows(m, in, c->group, e);
-        if (!code && !records_add(&in->records, &in->rows, c->part))
+        if (!rr || !records_add(&in->records, rr, c->part))
             code = in->reader->code;
         m->run_n += c->rows;
         i = c->next;
@@ -499,8 +522,7 @@ static enum errc run_batch(struct block_merge *m, struct batch **out, struct err
         } while (k);
     }
     if (batch_builder_spans(&m->batch) != m->run_n)
-        return fail(e, E_CORRUPT, "%s: a span cannot be taken over",
-                    m->inputs[m->units[m->at].input].block->path);
+        return fail(e, E_CORRUPT, "%s: a span cannot be taken over", m->inputs[0].block->path);
     return batch_seal(&m->batch, STR("merge"), 0, out, e);
 }
 
@@ -593,17 +615,34 @@ static uint32_t trace_rows(const struct block_merge *m, uint32_t first)
     return (uint32_t)min_u64(rows, UINT32_MAX);
 }
 
-/* Takes traces of the unit into the run until a row group is full or the unit is done. */
-static enum errc rebuild(struct block_merge *m, const struct unit *u, struct err *e)
+/* Takes traces into the run until a row group is full or there are no more. */
+static enum errc rebuild(struct block_merge *m, struct err *e)
 {
     enum errc code = E_OK;
-    for (; m->chain_at < u->chains && !code; m->chain_at++) {
-        uint32_t c = u->chain + m->chain_at;
+    for (; m->at < m->rebuilt_n && !code; m->at++) {
+        uint32_t c = m->rebuilt[m->at];
         if (m->chains[c].taken)
             continue;
         if (m->run_n && m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS)
             return run_write(m, e);
         code = is_changing(m) ? take_trace(m, c, e) : take_records(m, c, e);
+    }
+    return code;
+}
+
+/* The next unit that stays as it is. */
+static enum errc copy_unit(struct block_merge *m, struct err *e)
+{
+    enum errc code = E_OK;
+    while (m->at < m->unit_n && m->units[m->at].rebuild)
+        m->at++;
+    if (m->at < m->unit_n) {
+        const struct unit *u = &m->units[m->at++];
+        for (uint32_t i = 0; i < u->groups && !code; i++)
+            code = copy_group(m, u, u->group + i, e);
+    } else {
+        m->copied = true;
+        m->at = 0;
     }
     return code;
 }
@@ -658,23 +697,10 @@ static enum errc finish(struct block_merge *m, struct block_meta *meta, struct e
 enum errc block_merge_step(struct block_merge *m, bool *done, struct block_meta *meta,
                            struct err *e)
 {
-    enum errc code = E_OK;
-    *done = m->at == m->unit_n;
+    *done = m->copied && m->at == m->rebuilt_n;
     if (*done)
         return finish(m, meta, e);
-    const struct unit *u = &m->units[m->at];
-    bool over = true;
-    if (u->rebuild) {
-        code = rebuild(m, u, e);
-        over = m->chain_at == u->chains;
-    } else {
-        for (uint32_t i = 0; i < u->groups && !code; i++)
-            code = copy_group(m, u, u->group + i, e);
-    }
-    if (over) {
-        m->at++;
-        m->chain_at = 0;
-    }
+    enum errc code = m->copied ? rebuild(m, e) : copy_unit(m, e);
     if (!code && m->bb->written - m->synced >= SYNC_BYTES) {
         code = os_sync(m->bb->file, e);
         m->synced = m->bb->written;
@@ -701,6 +727,7 @@ void block_merge_free(struct block_merge *m)
     free(m->inputs);
     free(m->chains);
     free(m->units);
+    free(m->rebuilt);
     free(m->spans_of_run);
     free(m->origins.slot);
     free(m);
