@@ -162,6 +162,8 @@ MUST_CHECK enum errc block_has_key(struct block *b, struct str key, bool *has, s
 MUST_CHECK enum errc block_span_service(struct block *b, const uint8_t trace_id[16],
                                         const uint8_t span_id[8], bool *found, struct str *service,
                                         struct err *e);
+/* Lets go of what asking for the spans of a large trace has put together. */
+void block_forget_spans(struct block *b);
 /* True when the block may hold the trace; one probe of the resident index, no I/O. */
 bool block_may_have(const struct block *b, const uint8_t trace_id[16]);
 

@@ -306,6 +306,7 @@ static void block_free(struct block *b)
     for (uint32_t i = 0; i < b->service_count; i++)
         free((void *)(uintptr_t)b->services[i].p);
     free(b->services);
+    span_ids_free(b->ids);
     pthread_mutex_destroy(&b->lock);
     os_close(b->file);
     free(b->tail);

@@ -265,47 +265,141 @@ static struct str resident_service(struct block *b, const struct shared *s, uint
     return found;
 }
 
-static bool find_span(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
-                      const uint8_t span_id[8], uint32_t *origin)
+/* Calls each(arg, id, origin) for the spans of a part until it answers false. */
+static bool each_span_id(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
+                         bool (*each)(void *arg, uint64_t id, uint32_t origin), void *arg)
 {
     struct rows *g = rows_get(r, s, group);
     const uint8_t *ids;
-    *origin = UINT32_MAX;
     if (!g || !rows_bytes(g, COL_SPAN_ID, g->g->rows * (size_t)8, &ids) ||
         !rows_shapes(g, TABLE_SPAN))
         return false;
     if (!ids)
         return reader_bad(r, "span id");
-    for (uint32_t at = g->row_at[part]; at < g->row_at[part + 1]; at++) {
-        if (memcmp(ids + (size_t)at * 8, span_id, 8) != 0)
-            continue;
-        const struct rows_table *t = &g->table[TABLE_SPAN];
-        *origin = s->shapes[TABLE_SPAN][t->shape[t->local[at]]].origin;
-        return true;
-    }
+    const struct rows_table *t = &g->table[TABLE_SPAN];
+    for (uint32_t at = g->row_at[part]; at < g->row_at[part + 1]; at++)
+        if (!each(arg, load_u64be(ids + (size_t)at * 8),
+                  s->shapes[TABLE_SPAN][t->shape[t->local[at]]].origin))
+            return true;
     return true;
+}
+
+struct wanted_span {
+    uint64_t id;
+    uint32_t origin; /* UINT32_MAX: not found */
+};
+
+static bool is_wanted(void *arg, uint64_t id, uint32_t origin)
+{
+    struct wanted_span *w = arg;
+    if (id == w->id)
+        w->origin = origin;
+    return id != w->id;
+}
+
+void span_ids_free(struct span_ids *ids)
+{
+    if (ids)
+        free(ids->v);
+    free(ids);
+}
+
+static bool keep_id(void *arg, uint64_t id, uint32_t origin)
+{
+    struct span_ids *ids = arg;
+    if (ids->n == ids->cap)
+        ids->v = xrealloc(ids->v, (ids->cap = 2 * ids->cap + 8192) * sizeof *ids->v);
+    ids->v[ids->n++] = (struct span_at){id, origin};
+    return true;
+}
+
+static int by_span_id(const void *x, const void *y)
+{
+    uint64_t a = ((const struct span_at *)x)->id, b = ((const struct span_at *)y)->id;
+    return (a > b) - (a < b);
+}
+
+/* All chains of the trace in one sweep. NULL is noted. */
+static struct span_ids *read_span_ids(struct reader *r, const struct shared *s,
+                                      const uint8_t trace_id[16])
+{
+    struct span_ids *ids = xcalloc(1, sizeof *ids);
+    struct chain_walk w = chain_walk(r, s, trace_id);
+    bool ok = true;
+    memcpy(ids->trace_id, trace_id, 16);
+    while (ok && chain_walk_next(&w)) {
+        uint32_t group = w.group, part = w.part;
+        do
+            ok = each_span_id(r, s, group, part, keep_id, ids);
+        while (ok && chain_next(r->b, &group, &part));
+    }
+    if (!ok || r->code) {
+        span_ids_free(ids);
+        return NULL;
+    }
+    if (ids->n)
+        qsort(ids->v, ids->n, sizeof *ids->v, by_span_id);
+    return ids;
+}
+
+/* True when the block's table is of this trace and was asked. */
+static bool ask_ids(struct block *b, const uint8_t trace_id[16], struct wanted_span *want)
+{
+    pthread_mutex_lock(&b->lock);
+    const struct span_ids *ids = b->ids;
+    bool known = ids && memcmp(ids->trace_id, trace_id, 16) == 0;
+    if (known && ids->n) {
+        struct span_at key = {.id = want->id};
+        const struct span_at *at = bsearch(&key, ids->v, ids->n, sizeof key, by_span_id);
+        want->origin = at ? at->origin : UINT32_MAX;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return known;
+}
+
+static void keep_ids(struct block *b, struct span_ids *ids)
+{
+    pthread_mutex_lock(&b->lock);
+    struct span_ids *old = b->ids;
+    b->ids = ids;
+    pthread_mutex_unlock(&b->lock);
+    span_ids_free(old);
+}
+
+void block_forget_spans(struct block *b)
+{
+    keep_ids(b, NULL);
+}
+
+static bool find_span(struct reader *r, const struct shared *s, const uint8_t trace_id[16],
+                      struct wanted_span *want)
+{
+    struct chain_walk w = chain_walk(r, s, trace_id);
+    while (want->origin == UINT32_MAX && chain_walk_next(&w)) {
+        uint32_t group = w.group, part = w.part;
+        if (!each_span_id(r, s, group, part, is_wanted, want))
+            return false;
+        if (want->origin != UINT32_MAX || !chain_next(r->b, &group, &part))
+            continue;
+        struct span_ids *ids = read_span_ids(r, s, trace_id);
+        if (ids)
+            keep_ids(r->b, ids);
+        return ids && ask_ids(r->b, trace_id, want);
+    }
+    return !r->code;
 }
 
 static bool span_service(struct reader *r, const uint8_t trace_id[16], const uint8_t span_id[8],
                          bool *found, struct str *service)
 {
     const struct shared *s = shared_read(r);
-    if (!s)
+    struct wanted_span want = {load_u64be(span_id), UINT32_MAX};
+    if (!s || (!ask_ids(r->b, trace_id, &want) && !find_span(r, s, trace_id, &want)))
         return false;
-    struct chain_walk w = chain_walk(r, s, trace_id);
-    while (chain_walk_next(&w)) {
-        uint32_t group = w.group, part = w.part, origin;
-        do {
-            if (!find_span(r, s, group, part, span_id, &origin))
-                return false;
-            if (origin != UINT32_MAX) {
-                *found = true;
-                *service = resident_service(r->b, s, origin);
-                return true;
-            }
-        } while (chain_next(r->b, &group, &part));
-    }
-    return !r->code;
+    *found = want.origin != UINT32_MAX;
+    if (*found)
+        *service = resident_service(r->b, s, want.origin);
+    return true;
 }
 
 enum errc block_span_service(struct block *b, const uint8_t trace_id[16], const uint8_t span_id[8],

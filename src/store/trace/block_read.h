@@ -33,6 +33,17 @@ struct group {
     uint64_t min_ns, max_ns, max_duration_ns;
 };
 
+/* The spans of a trace that lies in several row groups, by id: who asks for one span of it asks for
+ * thousands. 16 bytes a span. */
+struct span_ids {
+    uint8_t trace_id[16];
+    uint32_t n, cap;
+    struct span_at {
+        uint64_t id;
+        uint32_t origin;
+    } * v;
+};
+
 struct block {
     _Atomic uint32_t refs;
     uint64_t serial; /* of this process, from 1: tells it from a block that had its address */
@@ -50,7 +61,8 @@ struct block {
     uint64_t shared_off, shared_len, shared_raw;
     uint32_t shared_crc;
     struct shared *shared; /* decoded and kept for the next call; under shared_lock */
-    pthread_mutex_t lock;  /* protects services */
+    pthread_mutex_t lock;  /* protects services and ids */
+    struct span_ids *ids;  /* of the large trace that was asked for last */
     struct str *services;  /* of each origin; made when first asked for */
     uint32_t service_count;
 };
@@ -241,6 +253,7 @@ MUST_CHECK bool trace_read_init(struct trace_read *t, struct reader *r, const st
 MUST_CHECK bool trace_read_part(struct trace_read *t, uint32_t group, uint32_t part);
 /* Adds the spans of the chain that begins with this part. */
 MUST_CHECK bool chain_read(struct trace_read *t, uint32_t group, uint32_t part);
+void span_ids_free(struct span_ids *ids);
 /* To the next part of the chain; false when there is none. */
 bool chain_next(const struct block *b, uint32_t *group, uint32_t *part);
 

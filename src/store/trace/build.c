@@ -368,6 +368,8 @@ static enum errc reconcile(struct store *s, struct build *b, struct err *e)
         rc = reconcile_block(s, b, v, &b->blocks[i], services, e);
         free(services);
     }
+    for (size_t i = 0; i < v->part_n; i++)
+        block_forget_spans(v->parts[i]->block);
     version_unref(v);
     dep_list_pack(&b->calls);
     return rc;
