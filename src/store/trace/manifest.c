@@ -204,16 +204,33 @@ static void begin_append(struct manifest *m, uint64_t end)
     m->end = end;
 }
 
+/* What was read may be in memory only: a process was killed between its write and its sync, or the
+ * sync failed, after which the system takes the bytes for written. It must not be taken back by a
+ * power cut once others act on it, for log segments are recycled and files removed because of it.
+ * So it is written anew. A full disk is no reason not to start. */
+static enum errc make_safe(const struct manifest *m, struct str bytes, struct err *e)
+{
+    enum errc rc = os_replace_file(m->os, m->dir, MANIFEST_NAME, bytes, e);
+    if (rc == E_FULL)
+        log_warn("store", "%s could not be written anew: %s", m->path, err_msg(e));
+    return rc == E_FULL ? E_OK : rc;
+}
+
 enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
                         manifest_apply *apply, void *arg, struct manifest_report *report,
                         struct err *e)
 {
     struct loaded l;
+    struct buf file = buf_init(MANIFEST_MAX);
     struct manifest *m = xcalloc(1, sizeof *m);
     m->os = os;
     m->dir = xstrdup(dir);
     m->path = manifest_path(dir);
-    enum errc rc = load(os, m->path, &l, apply, arg, report, e);
+    enum errc rc = load_bytes(os, m->path, &file, &l, apply, arg, report, e);
+    report->missing = rc == E_NOT_FOUND;
+    report->unreadable = rc == E_CORRUPT;
+    if (rc == E_OK)
+        rc = make_safe(m, buf_str(&file), e);
     if (rc == E_OK) {
         m->salt = l.salt;
         m->index = l.next_index;
@@ -221,9 +238,8 @@ enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
         if (l.clean)
             begin_append(m, l.end);
     }
-    report->missing = rc == E_NOT_FOUND;
-    report->unreadable = rc == E_CORRUPT;
-    if (rc == E_OK || rc == E_NOT_FOUND || rc == E_CORRUPT) {
+    buf_fini(&file);
+    if (rc == E_OK || report->missing || report->unreadable) {
         *out = m;
         return E_OK;
     }

@@ -828,6 +828,7 @@ static enum errc seg_load(struct wal *w, uint64_t slot, uint64_t released, struc
     s->seq = found ? head.seq : 0;
     s->salt = head.salt;
     s->state = found && head.seq > released ? SEG_CLOSED : SEG_SPARE;
+    s->dirty = s->state == SEG_CLOSED; /* a process that was killed may have left it unsynced */
     w->next_seq = max_u64(w->next_seq, s->seq + 1);
     seg_add(w, s);
     if (s->state == SEG_SPARE) {
@@ -890,6 +891,8 @@ enum errc wal_open(struct wal **out, struct os *os, const char *dir, uint64_t se
     for (size_t i = 0; rc == E_OK && i < found.n; i++)
         rc = seg_load(w, found.slots[i], released, e);
     free(found.slots);
+    if (rc == E_OK) /* a process that was killed may have left names that a power cut undoes */
+        rc = os_sync_dir(os, dir, e);
     if (rc == E_OK)
         rc = replay(w, each, arg, report, e);
     if (rc == E_OK)

@@ -222,6 +222,49 @@ TEST(store_search_is_exact)
     os_sim_free(one);
 }
 
+/* A process is killed after calls failed, the next one acknowledges, then the power goes: a log
+ * segment that the first one left may have a name that no folder sync has made safe. */
+TEST(store_makes_safe_what_a_killed_process_left)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        for (uint64_t k = 1; k <= 120; k++) {
+            struct os *os = os_sim_new(seed);
+            struct world *w = world_new(seed, os_now_ns(os));
+            struct store_config c = config_small(os, "/data");
+            struct store *s;
+            c.threads = false;
+            c.sync = SYNC_EACH;
+            quiet();
+            CHECK_OK(store_open(&s, &c, NULL));
+            sim_fail_after(os, k, E_IO, true);
+            for (int i = 0; i < 60; i++) {
+                (void)!world_append(w, s, 8);
+                (void)store_step(s);
+            }
+            sim_fail_after(os, 1, E_IO, true); /* killed: nothing more is written */
+            store_close(s);
+            sim_fail_after(os, 0, E_OK, false);
+            CHECK_OK(store_open(&s, &c, NULL));
+            for (int i = 0; i < 3; i++) {
+                CHECK_OK(world_append(w, s, 8));
+                (void)store_step(s);
+            }
+            world_expect_acked(w);
+            sim_fail_after(os, 1, E_IO, true);
+            store_close(s);
+            sim_crash(os);
+            sim_fail_after(os, 0, E_OK, false);
+            CHECK_OK(store_open(&s, &c, NULL));
+            const char *bad = world_compare(w, s, true);
+            if (bad)
+                test_fail(__FILE__, __LINE__, "seed %llu, call %llu: %s", (unsigned long long)seed,
+                          (unsigned long long)k, bad);
+            store_close(s);
+            world_free(w);
+            os_sim_free(os);
+        }
+}
+
 static bool count_trace(void *arg, const uint8_t id[16])
 {
     (void)id;
