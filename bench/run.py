@@ -325,6 +325,23 @@ def hundred_million():
     reads(big, "100 M")
 
 
+@measure
+def profiles():
+    """What the other shapes of traces take, merged."""
+    for profile in ("flat", "deep", "wide"):
+        data = fresh()
+        with Run(*Big.FLAGS, data=data) as server:
+            done = lib.run(lib.LYMER, "load", "--profile", profile, "--seed", "1", "--endpoint", f"grpc://127.0.0.1:{server.port('grpc')}",
+                           "--traces", str({"flat": 125_000, "deep": 10_000, "wide": 1_000}[profile]), timeout=600)
+            said = json.loads(done.stdout.decode().strip().splitlines()[-1])
+            server.finish()
+        with Run(*Big.FLAGS, data=data) as server:
+            server.settle()
+            server.finish()
+        row(f"blocks, merged, {profile}", tree_bytes(os.path.join(data, "blocks")) / said["spans_accepted"], 35, "bytes/span", "less")
+        shutil.rmtree(data)
+
+
 def ask_on(server, big_params, stop):
     """Questions while it runs, one after the other; how long each took."""
     took = []
