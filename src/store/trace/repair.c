@@ -149,7 +149,7 @@ static void build(struct rescue *x)
             p->bytes = meta->file_bytes;
             p->min_ns = meta->min_ns;
             p->max_ns = meta->max_ns;
-            p->end_ns = min_u64(meta->max_end_ns, x->old.end_ns);
+            p->end_ns = x->old.end_ns; /* when its newest span came */
             p->kept_ns = x->old.kept_ns;
         }
     }

@@ -491,6 +491,22 @@ TEST(repair_after_any_bit_flip)
         flip_and_repair(test_rand());
 }
 
+static void damage_an_index(struct care *c)
+{
+    struct pick pick = {0};
+    CHECK_OK(os_list(c->os, "/data/blocks", pick_name, &pick, NULL));
+    char path[300];
+    snprintf(path, sizeof path, "/data/blocks/%s", pick.name);
+    struct os_file *f;
+    uint64_t size, tail;
+    size_t got;
+    CHECK_OK(os_open(c->os, path, OS_READ, &f, NULL));
+    CHECK_OK(os_size(f, &size, NULL));
+    CHECK_OK(os_pread(f, &tail, sizeof tail, size - 24, &got, NULL)); /* block.md: the trailer */
+    os_close(f);
+    CHECK(sim_flip_bit(c->os, path, tail * 8 + 5));
+}
+
 /* A damaged index costs nothing: every span, name and call is as before. */
 TEST(repair_of_a_damaged_index_loses_nothing)
 {
@@ -501,24 +517,58 @@ TEST(repair_of_a_damaged_index_loses_nothing)
     act_some(&c, 60);
     CHECK_OK(store_flush(c.s, &e));
     store_close(c.s);
-    struct pick pick = {0};
-    CHECK_OK(os_list(c.os, "/data/blocks", pick_name, &pick, NULL));
-    char path[300];
-    snprintf(path, sizeof path, "/data/blocks/%s", pick.name);
-    struct os_file *f;
-    uint64_t size, tail;
-    size_t got;
-    CHECK_OK(os_open(c.os, path, OS_READ, &f, NULL));
-    CHECK_OK(os_size(f, &size, NULL));
-    CHECK_OK(os_pread(f, &tail, sizeof tail, size - 24, &got, NULL)); /* block.md: the trailer */
-    os_close(f);
-    CHECK(sim_flip_bit(c.os, path, tail * 8 + 5));
+    damage_an_index(&c);
     CHECK_OK(store_repair(c.os, "/data", false, ignore, NULL, &found, &e));
     CHECK_INT(found, 1);
     care_open(&c);
     const char *bad = world_compare(c.w, c.s, false);
     if (bad)
         care_failed(&c, bad);
+    care_end(&c);
+}
+
+/* What is saved of a block stays as long as the block would have: by when its spans came. */
+TEST(repair_does_not_shorten_the_retention)
+{
+    struct care c;
+    struct err e;
+    struct store_stats stats;
+    unsigned found;
+    care_begin(&c, 5);
+    act_some(&c, 60);
+    sim_advance(c.os, 3600 * NS_PER_S);
+    struct batch_builder bb;
+    batch_builder_init(&bb);
+    bb_group_begin(&bb);
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    struct span_rec *s = bb_span(&bb);
+    memset(s->trace_id, 9, 16);
+    memset(s->span_id, 9, 8);
+    s->start_ns = s->end_ns = NS_PER_S; /* it is imported, from long ago */
+    bb_name(&bb, s, STR("old"));
+    CHECK(bb_span_end(&bb));
+    CHECK_OK(store_flush(c.s, &e));
+    c.config.retention_ns = 1800 * NS_PER_S; /* all but this one goes */
+    store_reconfigure(c.s, &c.config);
+    struct sent_batch old = {.fate = FATE_OPEN};
+    CHECK_OK(batch_seal(&bb, STR("default"), os_now_ns(c.os), &old.ticket.batch, NULL));
+    old.ticket.done = c.w->batches[0].ticket.done;
+    CHECK_OK(store_append(c.s, &old.ticket));
+    CHECK_OK(store_flush(c.s, &e));
+    (void)store_step(c.s);
+    store_stats(c.s, &stats);
+    CHECK_INT(stats.block_spans, 1);
+    store_close(c.s);
+    damage_an_index(&c);
+    CHECK_OK(store_repair(c.os, "/data", false, ignore, NULL, &found, &e));
+    CHECK_INT(found, 1);
+    care_open(&c);
+    (void)store_step(c.s);
+    store_stats(c.s, &stats);
+    CHECK_INT(stats.block_spans, 1);
+    batch_unref(old.ticket.batch);
+    batch_builder_fini(&bb);
     care_end(&c);
 }
 
