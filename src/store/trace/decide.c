@@ -316,11 +316,22 @@ static uint64_t kept_ns(const struct judge *j, const struct seen *x)
     return ns;
 }
 
+/* The class of traces that are kept so long: the shortest that is long enough. */
+static const struct class_arg *class_for(const struct judge *j, uint64_t ns)
+{
+    const struct class_arg *best = NULL;
+    for (size_t k = 0; k < j->class_n; k++)
+        if (j->args[k].for_ns >= ns && (!best || j->args[k].for_ns < best->for_ns))
+            best = &j->args[k];
+    return best;
+}
+
 static bool is_of_class(void *arg, const struct trace *t)
 {
     const struct class_arg *c = arg;
     const struct seen *x = seen_find(c->j, print_of(t->id));
-    return x && kept_ns(c->j, x) == c->for_ns;
+    uint64_t ns = x ? kept_ns(c->j, x) : 0;
+    return ns && class_for(c->j, ns) == c;
 }
 
 static bool keep_none(void *arg, const struct trace *t)
@@ -330,20 +341,29 @@ static bool keep_none(void *arg, const struct trace *t)
     return false;
 }
 
-/* The times that traces are kept: each becomes a block of its own. */
+/* The class gets the time: its first, or a longer one. */
+static void set_class(struct judge *j, size_t k, uint64_t ns)
+{
+    j->args[k] = (struct class_arg){.j = j, .for_ns = ns};
+    j->classes[k] = (struct rewrite_class){.change = {.keep = is_of_class, .arg = &j->args[k]},
+                                           .kept_ns = ns};
+}
+
+/* The times that traces are kept: each becomes a block of its own. What follows decided blocks can
+ * add times that no rule has; past RULES_MAX the next longer class takes them. */
 static void list_classes(struct judge *j)
 {
     for (uint32_t i = 0; i < j->seen_n; i++) {
         uint64_t ns = kept_ns(j, &j->seen[i]);
-        size_t k = 0;
-        while (k < j->class_n && j->args[k].for_ns != ns)
-            k++;
-        if (!ns || k < j->class_n || k == RULES_MAX)
+        size_t k = 0, longest = 0;
+        for (; k < j->class_n && j->args[k].for_ns != ns; k++)
+            longest = j->args[k].for_ns > j->args[longest].for_ns ? k : longest;
+        if (!ns || k < j->class_n)
             continue;
-        j->args[k] = (struct class_arg){.j = j, .for_ns = ns};
-        j->classes[k] = (struct rewrite_class){.change = {.keep = is_of_class, .arg = &j->args[k]},
-                                               .kept_ns = ns};
-        j->class_n++;
+        if (k < RULES_MAX)
+            set_class(j, j->class_n++, ns);
+        else if (j->args[longest].for_ns < ns)
+            set_class(j, longest, ns);
     }
 }
 

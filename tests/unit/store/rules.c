@@ -348,6 +348,75 @@ TEST(rules_late_spans_follow_their_trace)
     run_end(&r);
 }
 
+static void put_span(struct batch_builder *bb, uint8_t id, const char *service, uint64_t start_ns)
+{
+    bb_group_begin(bb);
+    bb_attr_str(bb, STR("service.name"), ATTR_STR, str_from_c(service));
+    bb_group_scope(bb);
+    bb_group_end(bb);
+    struct span_rec *s = bb_span(bb);
+    memset(s->trace_id, id, 16);
+    store_u64le(s->span_id, start_ns);
+    s->start_ns = s->end_ns = start_ns;
+    bb_name(bb, s, STR("one"));
+    CHECK(bb_span_end(bb));
+}
+
+/* They came when the world began. */
+static void send_put(struct run *r, struct batch_builder *bb)
+{
+    struct sent_batch sent = {.fate = FATE_OPEN};
+    CHECK_OK(batch_seal(bb, STR("default"), r->w->base_ns + 1, &sent.ticket.batch, NULL));
+    batch_builder_reset(bb);
+    sent.ticket.done = r->w->batches[0].ticket.done;
+    CHECK_OK(store_append(r->s, &sent.ticket));
+    (void)store_step(r->s); /* it is taken */
+    CHECK_OK(store_flush(r->s, NULL));
+    batch_unref(sent.ticket.batch);
+}
+
+/* As many times to keep as there can be rules, and one more of rules that were. */
+TEST(rules_of_before_are_one_class_more)
+{
+    struct run r;
+    struct batch_builder bb;
+    struct buf text = buf_init(4 * KIB);
+    struct arena a = arena_init(MIB);
+    struct trace *t;
+    char service[8];
+    run_begin(&r, 2);
+    send(&r, 1);
+    batch_builder_init(&bb);
+    put_span(&bb, 99, "svc1", NS_PER_S);
+    send_put(&r, &bb);
+    pass(&r, 47 * HOUR_NS);
+    for (unsigned i = 0; i < RULES_MAX; i++)
+        buf_addf(&text, "keep service s%u for %ud; ", i, 31 + i);
+    buf_add_c(&text, "drop after 24h");
+    buf_add_char(&text, 0);
+    r.c.rules = text.p;
+    store_reconfigure(r.s, &r.c);
+    for (unsigned i = 0; i < RULES_MAX; i++) {
+        snprintf(service, sizeof service, "s%u", i);
+        put_span(&bb, (uint8_t)(i + 1), service, (2 + i) * NS_PER_S);
+    }
+    put_span(&bb, 99, "late", 99 * NS_PER_S);
+    send_put(&r, &bb);
+    pass(&r, HOUR_NS);
+    struct snap *snap = store_snap(r.s);
+    for (uint8_t i = 0; i <= RULES_MAX; i++) {
+        uint8_t id[16];
+        memset(id, i < RULES_MAX ? i + 1 : 99, 16);
+        CHECK_OK(snap_trace(snap, STR("default"), id, &a, &t, NULL));
+        CHECK_INT(t ? t->span_count : 0, i < RULES_MAX ? 1 : 2);
+    }
+    snap_unref(snap);
+    arena_fini(&a);
+    buf_fini(&text);
+    batch_builder_fini(&bb);
+    run_end(&r);
+}
+
 /* Failing calls and power cuts while it is decided: what is to stay stays, whole. */
 static bool fault_run(uint64_t seed, uint64_t k)
 {
