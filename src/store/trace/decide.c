@@ -44,7 +44,7 @@ struct reservoir {
     uint32_t rule, op;
     uint64_t hour;
     uint64_t *hash; /* ascending */
-    uint32_t n;
+    uint32_t n, cap;
 };
 
 struct seen {
@@ -160,7 +160,6 @@ static struct reservoir *reservoir_of(struct judge *j, uint32_t rule, uint32_t o
     j->pools = grown(j->pools, &j->pool_cap, j->pool_n + (size_t)1, sizeof *j->pools);
     struct reservoir *r = &j->pools[j->pool_n];
     *r = (struct reservoir){.rule = rule, .op = op, .hour = hour};
-    r->hash = xmalloc(j->rules.v[rule].count * sizeof *r->hash);
     table_add(&j->pool_tab, hash, j->pool_n++);
     return r;
 }
@@ -174,6 +173,7 @@ static void reservoir_add(struct reservoir *r, uint64_t hash, uint64_t most)
         return;
     if (r->n == most)
         r->n--;
+    r->hash = grown(r->hash, &r->cap, r->n + (size_t)1, sizeof *r->hash);
     memmove(r->hash + at + 1, r->hash + at, (r->n - at) * sizeof *r->hash);
     r->hash[at] = hash;
     r->n++;
