@@ -415,7 +415,7 @@ static struct judge *judge_new(const struct version *v, const struct part *first
             continue;
         if (p->kept_ns && w + 1 >= window && w <= window + 1)
             j->decided[j->decided_n++] = part_ref(p);
-        if (!is_open(p) || w != window)
+        if (w != window || (p != first && !is_open(p)))
             continue;
         spans += p->spans;
         traces += block_meta(p->block)->trace_count;

@@ -46,7 +46,8 @@ struct part {
     uint64_t kept_ns; /* rules have decided: it stays so long after end_ns; 0: they have not */
     /* The number of the oldest memtable it was built from; 0: before this start. */
     uint64_t memtable;
-    bool left_alone; /* it could not be merged; builder only */
+    _Atomic bool left_alone; /* it could not be merged or judged; the builder says so */
+    unsigned unreadable;     /* times it could not be judged; builder only */
     struct block *block;
     struct os *os;
     char *path;
