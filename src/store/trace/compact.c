@@ -196,9 +196,9 @@ static void say_failed(struct store *s, const char *what, const struct err *e)
     log_error("store", "%s: %s", what, err_msg(e));
 }
 
-/* An input is damaged, or larger than a merge can hold: it is left as it is, and the others go on
- * without it. */
-static void leave_alone(struct compaction *k)
+/* An input cannot be read, or all are larger than a merge can hold: it is left as it is, and the
+ * others go on without it. When all can be read, an input/output error was one of writing. */
+static void leave_alone(struct compaction *k, enum errc rc)
 {
     size_t left = 0;
     for (size_t i = 0; i < k->n; i++)
@@ -206,7 +206,7 @@ static void leave_alone(struct compaction *k)
             k->in[i]->left_alone = true;
             left++;
         }
-    for (size_t i = 0; !left && i < k->n; i++)
+    for (size_t i = 0; !left && rc != E_IO && i < k->n; i++)
         k->in[i]->left_alone = true;
 }
 
@@ -214,8 +214,8 @@ static void give_up(struct store *s, enum errc rc, const struct err *e)
 {
     struct compaction *k = s->compaction;
     say_failed(s, "blocks could not be merged", e);
-    if (rc == E_CORRUPT || rc == E_NO_MEMORY)
-        leave_alone(k);
+    if (rc == E_CORRUPT || rc == E_NO_MEMORY || rc == E_IO)
+        leave_alone(k, rc);
     compaction_free(k); /* with the file: no edit names it */
     s->compaction = NULL;
 }

@@ -501,7 +501,8 @@ enum decide_result store_decide_step(struct store *s, const struct store_config 
     if (rc != E_OK) {
         struct part *p = j->parts[j->at];
         log_error("store", "%s cannot be judged by the rules: %s", p->path, err_msg(&e));
-        p->left_alone |= rc == E_CORRUPT || rc == E_NO_MEMORY;
+        if (rc == E_CORRUPT || rc == E_NO_MEMORY || ++p->unreadable == UNREADABLE_MAX)
+            p->left_alone = true; /* or one bad sector would be in the way of all others */
         s->compact_at_ns = os_mono_ns(s->os) + DECIDE_PAUSE_NS;
     }
     if (rc != E_OK || j->at == j->n) {

@@ -77,13 +77,17 @@ static int by_age(const void *a, const void *b)
 }
 
 /* When the block goes, UINT64_MAX: never. What the rules have decided stays as long as they said;
- * what they have yet to decide stays. */
+ * what they have yet to decide stays; what they cannot decide stays as long as anything they keep.
+ */
 static uint64_t expires_ns(const struct part *p, const struct store_config *c)
 {
     uint64_t keep_ns = p->kept_ns ? p->kept_ns : c->retention_ns;
-    bool undecided = !p->kept_ns && c->longest_ns && !p->left_alone;
-    return undecided || !keep_ns || p->end_ns > UINT64_MAX - keep_ns ? UINT64_MAX
-                                                                     : p->end_ns + keep_ns;
+    bool undecided = !p->kept_ns && c->longest_ns;
+    if (undecided && p->left_alone && keep_ns)
+        keep_ns = max_u64(keep_ns, c->longest_ns);
+    else if (undecided)
+        keep_ns = 0;
+    return !keep_ns || p->end_ns > UINT64_MAX - keep_ns ? UINT64_MAX : p->end_ns + keep_ns;
 }
 
 /* Drops what has expired by now_ns, then the oldest until `bytes` are free. Returns when the next

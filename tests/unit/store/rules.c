@@ -417,6 +417,39 @@ TEST(rules_of_before_are_one_class_more)
     run_end(&r);
 }
 
+static enum errc cannot_read(struct os_file *f, void *out, size_t n, uint64_t off, size_t *got,
+                             struct err *e)
+{
+    (void)f;
+    (void)out;
+    (void)n;
+    (void)off;
+    (void)got;
+    return fail(e, E_IO, "a bad sector");
+}
+
+/* A block that cannot be read is not in the way of others, and goes when no rule would keep it. */
+TEST(rules_leave_an_unreadable_block_alone)
+{
+    struct run r;
+    struct store_stats stats;
+    run_begin(&r, 3);
+    send(&r, 10);
+    const struct os_ops *real = r.os->ops;
+    struct os_ops ops = *real;
+    ops.pread = cannot_read;
+    r.os->ops = &ops;
+    for (unsigned i = 0; i < 19; i++) /* it is tried again first */
+        pass(&r, DAY_NS);
+    store_stats(r.s, &stats);
+    CHECK_INT(stats.block_spans, r.w->span_n - 1);
+    pass(&r, DAY_NS);
+    store_stats(r.s, &stats);
+    CHECK_INT(stats.block_spans, 0);
+    r.os->ops = real;
+    run_end(&r);
+}
+
 /* Failing calls and power cuts while it is decided: what is to stay stays, whole. */
 static bool fault_run(uint64_t seed, uint64_t k)
 {
