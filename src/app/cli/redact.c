@@ -60,9 +60,7 @@ static int in_directory(struct cli *c, const struct store_redaction *want,
     struct err e = {0};
     if (access(dir, F_OK) != 0)
         return cli_fail(c, CLI_NOT_FOUND, "%s: there is no such directory", dir);
-    store_config_defaults(&k, os_posix(), dir);
-    k.retention_ns = 0; /* nothing else is forgotten */
-    k.max_disk_bytes = 0;
+    store_config_visitor(&k, os_posix(), dir);
     enum errc code = store_open(&s, &k, &e);
     if (code == E_LOCKED)
         return cli_fail(c, CLI_UNREACHABLE,

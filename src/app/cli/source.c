@@ -26,9 +26,7 @@ static int open_directory(struct source *s, const char *dir)
     struct err e = {0};
     if (access(dir, F_OK) != 0)
         return cli_fail(s->cli, CLI_NOT_FOUND, "%s: there is no such directory", dir);
-    store_config_defaults(&k, os_posix(), dir);
-    k.retention_ns = 0; /* looking forgets nothing */
-    k.max_disk_bytes = 0;
+    store_config_visitor(&k, os_posix(), dir);
     enum errc code = store_open(&s->store, &k, &e);
     if (code == E_LOCKED)
         return cli_fail(s->cli, CLI_UNREACHABLE,

@@ -278,9 +278,7 @@ static int importer_open(struct importer *im, struct cli *c)
         return cli_fail(c, CLI_USAGE, "--tenant: %s", err_msg(&e));
     if (dir) {
         struct store_config k;
-        store_config_defaults(&k, os_posix(), dir);
-        k.retention_ns = 0;
-        k.max_disk_bytes = 0;
+        store_config_visitor(&k, os_posix(), dir);
         enum errc code = store_open(&im->store, &k, &e);
         return code ? cli_fail_err(c, &e) : CLI_OK;
     }

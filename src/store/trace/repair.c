@@ -382,9 +382,8 @@ static enum errc keep_segments(struct repair *r, struct err *e)
 static enum errc mend(struct repair *r, struct err *e)
 {
     struct store_config c;
-    store_config_defaults(&c, r->os, r->dir);
+    store_config_visitor(&c, r->os, r->dir);
     c.threads = false;
-    c.retention_ns = 0;
     c.adopt = true;
     enum errc rc = keep_segments(r, e);
     if (rc == E_OK)

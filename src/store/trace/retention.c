@@ -87,7 +87,8 @@ static uint64_t expires_ns(const struct part *p, const struct store_config *c)
         keep_ns = max_u64(keep_ns, c->longest_ns);
     else if (undecided)
         keep_ns = 0;
-    return !keep_ns || p->end_ns > UINT64_MAX - keep_ns ? UINT64_MAX : p->end_ns + keep_ns;
+    return c->keep_all || !keep_ns || p->end_ns > UINT64_MAX - keep_ns ? UINT64_MAX
+                                                                       : p->end_ns + keep_ns;
 }
 
 /* Drops what has expired by now_ns, then the oldest until `bytes` are free. Returns when the next

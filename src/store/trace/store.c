@@ -49,6 +49,14 @@ void store_config_defaults(struct store_config *c, struct os *os, const char *di
                                .threads = true};
 }
 
+void store_config_visitor(struct store_config *c, struct os *os, const char *dir)
+{
+    store_config_defaults(c, os, dir);
+    c->retention_ns = 0;
+    c->compact_fanin = 0;
+    c->keep_all = true;
+}
+
 /* --- parts and versions --- */
 
 struct part *part_ref(struct part *p)

@@ -49,10 +49,14 @@ struct store_config {
     uint32_t services_max,
         operations_max; /* per tenant; past it names are counted under an overflow name */
     bool threads;       /* false: no threads; store_step() does the work (simulator) */
+    bool keep_all;      /* nothing expires */
     bool adopt; /* repair: take over blocks that a manifest without its end may have named */
 };
 
 void store_config_defaults(struct store_config *c, struct os *os, const char *dir);
+/* For who opens a directory in the place of its server, whose settings are not known: nothing
+ * expires, not even what rules have decided about, and nothing is merged. */
+void store_config_visitor(struct store_config *c, struct os *os, const char *dir);
 
 /* Recovers what a crash left: manifest, blocks, then the log. E_LOCKED, E_VERSION and E_IO touch
  * nothing. */

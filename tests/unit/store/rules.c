@@ -450,6 +450,33 @@ TEST(rules_leave_an_unreadable_block_alone)
     run_end(&r);
 }
 
+/* Repair, search --data and the like do not know the settings of the server. */
+TEST(rules_a_visitor_forgets_nothing)
+{
+    struct run r;
+    struct store_config visitor;
+    struct store_stats before, after;
+    run_begin(&r, 4);
+    send(&r, 20);
+    pass(&r, 47 * HOUR_NS);
+    store_stats(r.s, &before);
+    CHECK(before.block_spans > 0);
+    store_close(r.s);
+    sim_advance(r.os, 90 * DAY_NS);
+    store_config_visitor(&visitor, r.os, "/data");
+    visitor.threads = false;
+    CHECK_OK(store_open(&r.s, &visitor, NULL));
+    pass(&r, DAY_NS);
+    store_stats(r.s, &after);
+    CHECK_INT(after.block_spans, before.block_spans);
+    CHECK_INT(after.block_count, before.block_count);
+    store_close(r.s);
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    store_stats(r.s, &after);
+    CHECK_INT(after.block_spans, 0);
+    run_end(&r);
+}
+
 /* Failing calls and power cuts while it is decided: what is to stay stays, whole. */
 static bool fault_run(uint64_t seed, uint64_t k)
 {
