@@ -293,7 +293,7 @@ MUST_CHECK enum errc store_compact_settle(struct store *s, struct err *e);
 MUST_CHECK enum errc store_compact_rewrite(struct store *s, struct part *p,
                                            const struct rewrite_class *class, size_t class_n,
                                            bool *done, struct err *e);
-/* Blocks whose newest span lies in one such window may be merged. */
+/* Blocks whose newest span came in one such window may be merged. */
 uint64_t store_window_ns(const struct store_config *c);
 
 /* rewrite.c. Looks at each block of a tenant and puts those that look() says so through the
