@@ -67,6 +67,7 @@ def redact_needs_a_confirmation():
         equal(request("POST", url)[0], 403, "no header")
         equal(request("GET", url)[0], 405, "GET is not the way")
         equal(request("POST", server.url("/redact", "admin"))[0], 400, "says nothing")
+        equal(request("POST", server.url("/redact?trace=1&service=cart", "admin"))[0], 400, "a part of a trace")
         equal(get(server.url(f"/api/traces/{trace}"), raw=True)[0], 200, "still there")
         equal(request("POST", url, headers={"X-Lymer-Confirm": "redact"})[0], 200, "confirmed")
         equal(get(server.url(f"/api/traces/{trace}"), raw=True)[0], 404, "gone")

@@ -57,6 +57,10 @@ static bool read_question(struct http_req *r, struct store_redaction *want, uint
     }
     if (!trace.n)
         return true;
+    if (want->service.n || want->has_value) { /* or more would go than was meant */
+        (void)fail(e, E_INVALID, "service and value go with key");
+        return false;
+    }
     want->trace_id = id;
     return jaeger_trace_id_parse(trace, id, e) == E_OK;
 }
