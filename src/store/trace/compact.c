@@ -6,8 +6,8 @@
  * the retention, so that no span stays longer than that beyond its time), and to a tier by its
  * size: below compact_bytes, below an eighth of it, and so on. As soon as compact_fanin blocks of
  * one tier stand in one window they become one of the next tier. So a span is rewritten a few times
- * at most, and at full load once. In a window that has passed, whatever small blocks are left become
- * one when the store has nothing else to do.
+ * at most, and at full load once. In a window that has passed, whatever small blocks are left
+ * become one when the store has nothing else to do.
  *
  * When. A step never runs while a memtable waits to be built, unless so many blocks wait to be
  * merged that questions would suffer. After a step the builder rests, so that merging takes no more
