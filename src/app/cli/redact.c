@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* redact: erase a trace, or the values of a key. */
 #include "app/cli/commands.h"
+#include "app/cli/source.h"
 #include "app/client.h"
 #include "base/num.h"
 #include "codec/jaeger_json.h"
@@ -10,7 +11,6 @@
 #include "store/trace/trace_store.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #define TIMEOUT_NS (3600 * NS_PER_S) /* the server answers when it is done */
 #define ANSWER_MAX (64 * KIB)
@@ -56,19 +56,11 @@ static int in_directory(struct cli *c, const struct store_redaction *want,
 {
     const char *dir = cli_value(c, "data");
     struct store *s;
-    struct store_config k;
     struct err e = {0};
-    if (access(dir, F_OK) != 0)
-        return cli_fail(c, CLI_NOT_FOUND, "%s: there is no such directory", dir);
-    store_config_visitor(&k, os_posix(), dir);
-    enum errc code = store_open(&s, &k, &e);
-    if (code == E_LOCKED)
-        return cli_fail(c, CLI_UNREACHABLE,
-                        "%s is held by a running server; leave --data out and ask it with --url",
-                        dir);
-    if (code)
-        return cli_fail_err(c, &e);
-    code = store_redact(s, want, done, &e);
+    int opened = source_open_store(c, dir, &s);
+    if (opened)
+        return opened;
+    enum errc code = store_redact(s, want, done, &e);
     store_close(s);
     return code ? cli_fail_err(c, &e) : CLI_OK;
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* retention: what rules would keep and save. */
 #include "app/cli/commands.h"
+#include "app/cli/source.h"
 #include "app/client.h"
 #include "serve/api/retention.h"
 #include "store/trace/trace_store.h"
-
-#include <unistd.h>
 
 #define TIMEOUT_NS (3600 * NS_PER_S) /* the server answers when it has read everything */
 #define ANSWER_MAX (256 * KIB)
@@ -21,20 +20,12 @@ static const struct cli_option retention_options[] = {
 static int in_directory(struct cli *c, const char *dir, const char *rules, struct buf *out)
 {
     struct store *s;
-    struct store_config k;
     struct store_rules_report report;
     struct err e = {0};
-    if (access(dir, F_OK) != 0)
-        return cli_fail(c, CLI_NOT_FOUND, "%s: there is no such directory", dir);
-    store_config_visitor(&k, os_posix(), dir);
-    enum errc code = store_open(&s, &k, &e);
-    if (code == E_LOCKED)
-        return cli_fail(c, CLI_UNREACHABLE,
-                        "%s is held by a running server; leave --data out and ask it with --url",
-                        dir);
-    if (code)
-        return cli_fail_err(c, &e);
-    code = store_try_rules(s, str_from_c(rules), &report, &e);
+    int opened = source_open_store(c, dir, &s);
+    if (opened)
+        return opened;
+    enum errc code = store_try_rules(s, str_from_c(rules), &report, &e);
     if (!code && cli_choice(c, "output") == 1)
         retention_json(&report, out);
     else if (!code)

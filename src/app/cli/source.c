@@ -20,22 +20,27 @@
 
 /* --- opening --- */
 
-static int open_directory(struct source *s, const char *dir)
+int source_open_store(const struct cli *c, const char *dir, struct store **out)
 {
     struct store_config k;
     struct err e = {0};
     if (access(dir, F_OK) != 0)
-        return cli_fail(s->cli, CLI_NOT_FOUND, "%s: there is no such directory", dir);
+        return cli_fail(c, CLI_NOT_FOUND, "%s: there is no such directory", dir);
     store_config_visitor(&k, os_posix(), dir);
-    enum errc code = store_open(&s->store, &k, &e);
+    enum errc code = store_open(out, &k, &e);
     if (code == E_LOCKED)
-        return cli_fail(s->cli, CLI_UNREACHABLE,
+        return cli_fail(c, CLI_UNREACHABLE,
                         "%s is held by a running server; leave --data out and ask it with --url",
                         dir);
-    if (code)
-        return cli_fail_err(s->cli, &e);
-    s->snap = store_snap(s->store);
-    return CLI_OK;
+    return code ? cli_fail_err(c, &e) : CLI_OK;
+}
+
+static int open_directory(struct source *s, const char *dir)
+{
+    int code = source_open_store(s->cli, dir, &s->store);
+    if (!code)
+        s->snap = store_snap(s->store);
+    return code;
 }
 
 int source_open(struct source *s, const struct cli *c)

@@ -28,6 +28,10 @@ struct source {
     struct batch *held; /* what a decoded trace is made of views into */
 };
 
+/* CLI_OK, or the exit code after the sentence was printed: a directory that no server holds, as a
+ * visitor. */
+MUST_CHECK int source_open_store(const struct cli *c, const char *dir, struct store **out);
+
 /* CLI_OK, or the exit code after the sentence was printed. Close it in any case. */
 int source_open(struct source *s, const struct cli *c);
 void source_close(struct source *s);
