@@ -536,8 +536,8 @@ static void report(const struct judge *j, uint64_t bytes, uint64_t spans,
     }
 }
 
-static enum errc try_window(const struct version *v, const struct part *first, uint64_t width_ns,
-                            const struct rules *rules, uint64_t *last,
+static enum errc try_window(struct store *s, const struct version *v, const struct part *first,
+                            uint64_t width_ns, const struct rules *rules, uint64_t *last,
                             struct store_rules_report *out, struct err *e)
 {
     struct judge *j = judge_new(v, first, width_ns);
@@ -550,7 +550,8 @@ static enum errc try_window(const struct version *v, const struct part *first, u
         spans += j->parts[i]->spans;
     }
     while (rc == E_OK && judge_step(j, &rc, e))
-        ;
+        if (store_rewrite_stopped(s))
+            rc = fail(e, E_CANCELLED, "the server stops");
     if (rc == E_OK)
         report(j, bytes, spans, out);
     *last = j->parts[j->n - 1]->id;
@@ -589,7 +590,7 @@ enum errc store_try_rules(struct store *s, struct str text, struct store_rules_r
             break;
         const uint32_t tenant = v->parts[i]->tenant;
         const uint64_t window = v->parts[i]->end_ns / width_ns;
-        rc = try_window(v, v->parts[i], width_ns, &out->rules, &last, out, e);
+        rc = try_window(s, v, v->parts[i], width_ns, &out->rules, &last, out, e);
         for (i = 0; i < v->part_n; i++) {
             struct part *p = v->parts[i];
             if (is_open(p) && p->tenant == tenant && p->end_ns / width_ns == window &&

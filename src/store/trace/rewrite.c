@@ -109,7 +109,7 @@ static void end(struct store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-static bool is_stopped(struct store *s)
+bool store_rewrite_stopped(struct store *s)
 {
     pthread_mutex_lock(&s->lock);
     bool stopped = s->rewriting_stopped;
@@ -161,7 +161,7 @@ static enum errc rewrite_parts(struct store *s, const struct rewrite *r, struct 
             parts[n++] = part_ref(v->parts[i]);
     version_unref(v);
     for (size_t i = 0; i < n; i++) {
-        if (rc == E_OK && is_stopped(s))
+        if (rc == E_OK && store_rewrite_stopped(s))
             rc = fail(e, E_CANCELLED, "the server stops; %zu blocks were not looked at", n - i);
         if (rc == E_OK)
             rc = rewrite_part(s, r, parts[i], out, e);

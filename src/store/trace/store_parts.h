@@ -321,6 +321,7 @@ MUST_CHECK enum errc store_rewrite(struct store *s, const struct rewrite *r, str
                                    struct err *e);
 uint64_t store_rewrite_step(struct store *s); /* the builder's part, instead of merging */
 bool store_rewrite_asked(struct store *s);
+bool store_rewrite_stopped(struct store *s);     /* the server stops: nobody waits for minutes */
 bool store_rewrite_waits(const struct store *s); /* lock held: has it something to do? */
 
 #define AUDIT_LINE_MAX (256 * KIB)

@@ -112,7 +112,7 @@ struct store_redacted {
  * time: E_UNAVAILABLE. Blocks the caller for as long as rewriting takes. Any thread. */
 MUST_CHECK enum errc store_redact(struct store *s, const struct store_redaction *r,
                                   struct store_redacted *out, struct err *e);
-/* What is under way ends after its present block with E_CANCELLED, and nothing new begins: before
+/* What is under way, dry runs of rules too, ends after its present block with E_CANCELLED: before
  * store_close. */
 void store_stop_redacting(struct store *s);
 
