@@ -27,6 +27,7 @@ int source_open_store(const struct cli *c, const char *dir, struct store **out)
     if (access(dir, F_OK) != 0)
         return cli_fail(c, CLI_NOT_FOUND, "%s: there is no such directory", dir);
     store_config_visitor(&k, os_posix(), dir);
+    k.must_exist = true;
     enum errc code = store_open(out, &k, &e);
     if (code == E_LOCKED)
         return cli_fail(c, CLI_UNREACHABLE,

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 #define MANIFEST_MAGIC   "LYMERMAN"
-#define MANIFEST_VERSION 1
+#define MANIFEST_VERSION 2 /* written; 1 is read, too */
 
 struct manifest_head {
     char magic[8];
@@ -39,10 +39,12 @@ struct manifest {
 struct loaded {
     uint64_t salt, end;
     uint32_t next_index;
+    uint32_t version;
     bool clean; /* ends with a whole record */
 };
 
-static enum errc head_check(struct str file, const char *path, uint64_t *salt, struct err *e)
+static enum errc head_check(struct str file, const char *path, uint64_t *salt, uint32_t *version,
+                            struct err *e)
 {
     struct manifest_head h;
     if (file.n < sizeof h)
@@ -51,10 +53,11 @@ static enum errc head_check(struct str file, const char *path, uint64_t *salt, s
     if (memcmp(h.magic, MANIFEST_MAGIC, sizeof h.magic) != 0 ||
         h.crc != crc32c(0, &h, offsetof(struct manifest_head, crc)))
         return fail(e, E_CORRUPT, "%s does not begin as a manifest does", path);
-    if (h.version != MANIFEST_VERSION)
-        return fail(e, E_VERSION, "%s has format %u; this version reads format %u", path, h.version,
-                    MANIFEST_VERSION);
+    if (!h.version || h.version > MANIFEST_VERSION)
+        return fail(e, E_VERSION, "%s has format %u; this version reads formats up to %u", path,
+                    h.version, MANIFEST_VERSION);
     *salt = h.salt;
+    *version = h.version;
     return E_OK;
 }
 
@@ -104,7 +107,7 @@ static enum errc load_bytes(struct os *os, const char *path, struct buf *file, s
     *l = (struct loaded){.end = sizeof(struct manifest_head)};
     enum errc rc = os_read_file(os, path, file, e);
     if (rc == E_OK)
-        rc = head_check(buf_str(file), path, &l->salt, e);
+        rc = head_check(buf_str(file), path, &l->salt, &l->version, e);
     if (rc == E_OK)
         read_records(buf_str(file), l, apply, arg, report);
     return rc;
@@ -168,10 +171,10 @@ enum errc manifest_walk(struct os *os, const char *path, manifest_visit *visit, 
     enum errc rc = os_read_file(os, path, &file, e);
     struct str s = buf_str(&file);
     if (rc == E_OK)
-        rc = head_check(s, path, &l.salt, e);
+        rc = head_check(s, path, &l.salt, &l.version, e);
     if (rc == E_OK)
         visit(arg, &(struct manifest_place){.bytes = sizeof(struct manifest_head),
-                                            .index = MANIFEST_VERSION,
+                                            .index = l.version,
                                             .head = true,
                                             .ok = true});
     size_t at = sizeof(struct manifest_head), bad_from = 0;
@@ -235,7 +238,7 @@ enum errc manifest_open(struct manifest **out, struct os *os, const char *dir,
         m->salt = l.salt;
         m->index = l.next_index;
         m->rewritten_bytes = l.end / MANIFEST_GROWTH;
-        if (l.clean)
+        if (l.clean && l.version == MANIFEST_VERSION) /* else the next commit replaces the file */
             begin_append(m, l.end);
     }
     buf_fini(&file);

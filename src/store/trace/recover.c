@@ -668,6 +668,8 @@ enum errc store_recover(struct store *s, struct err *e)
     atomic_init(&v->refs, 1);
     edit_init(&lost);
     enum errc rc = store_check_format(s->os, s->dir, &fresh, e);
+    if (rc == E_OK && fresh && s->config.must_exist)
+        rc = fail(e, E_NOT_FOUND, "there is no store in %s", s->dir);
     if (rc == E_OK)
         rc = take_lock(s, e);
     if (rc == E_OK)

@@ -50,6 +50,7 @@ struct store_config {
         operations_max; /* per tenant; past it names are counted under an overflow name */
     bool threads;       /* false: no threads; store_step() does the work (simulator) */
     bool keep_all;      /* nothing expires */
+    bool must_exist;    /* a directory without a store is E_NOT_FOUND, and stays as it is */
     bool adopt; /* repair: take over blocks that a manifest without its end may have named */
 };
 

@@ -176,7 +176,7 @@ TEST(manifest_of_a_newer_version_is_refused)
     manifest_close(m);
     CHECK_OK(os_open(os, "/m/MANIFEST", OS_WRITE, &f, NULL));
     CHECK_OK(os_pread(f, head, sizeof head, 0, &got, NULL));
-    store_u32le(head + 8, 2);
+    store_u32le(head + 8, 3);
     store_u32le(head + 28, crc32c(0, head, 28));
     CHECK_OK(os_pwrite(f, str_of(head, sizeof head), 0, NULL));
     os_close(f);
