@@ -77,16 +77,12 @@ static int by_age(const void *a, const void *b)
 }
 
 /* When the block goes, UINT64_MAX: never. What the rules have decided stays as long as they said;
- * what they have yet to decide stays; what they cannot decide stays as long as anything they keep.
- */
+ * what they have yet to decide, or cannot, as long as the longest of them says. */
 static uint64_t expires_ns(const struct part *p, const struct store_config *c)
 {
     uint64_t keep_ns = p->kept_ns ? p->kept_ns : c->retention_ns;
-    bool undecided = !p->kept_ns && c->longest_ns;
-    if (undecided && p->left_alone && keep_ns)
+    if (!p->kept_ns && keep_ns)
         keep_ns = max_u64(keep_ns, c->longest_ns);
-    else if (undecided)
-        keep_ns = 0;
     return c->keep_all || !keep_ns || p->end_ns > UINT64_MAX - keep_ns ? UINT64_MAX
                                                                        : p->end_ns + keep_ns;
 }
