@@ -288,18 +288,6 @@ static bool judge_strs(struct block_search *q, const struct tag_filter *f, struc
     return true;
 }
 
-static struct value num_value(unsigned type, uint64_t bits)
-{
-    struct value v = {.type = type};
-    if (type == ATTR_BOOL)
-        v.b = bits != 0;
-    else if (type == ATTR_INT)
-        v.i = (int64_t)(bits ^ INT_FLIP);
-    else
-        memcpy(&v.d, &bits, sizeof v.d);
-    return v;
-}
-
 static bool judge_nums(struct block_search *q, const struct tag_filter *f, struct rows *g,
                        uint32_t col, struct verdict *v)
 {
@@ -314,7 +302,7 @@ static bool judge_nums(struct block_search *q, const struct tag_filter *f, struc
     if (!nums)
         return reader_bad(q->r, "an attribute column");
     for (uint32_t i = 0; i < n; i++) {
-        struct value val = num_value(type, nums[i]);
+        struct value val = block_num_value(type, nums[i]);
         v->yes[i] = i && nums[i] == nums[i - 1] ? v->yes[i - 1] : tag_match_value(f, &val);
         v->any |= v->yes[i];
     }
