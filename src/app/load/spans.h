@@ -16,7 +16,7 @@
 
 #define SPANS_WINDOW    4096u
 #define SPANS_BATCH     512u
-#define SPANS_TRACE_MAX 1000000u/* spans of one trace */
+#define SPANS_TRACE_MAX 1000000u /* spans of one trace */
 
 enum spans_profile { SPANS_SHOP, SPANS_FLAT, SPANS_DEEP, SPANS_WIDE };
 

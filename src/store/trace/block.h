@@ -103,6 +103,24 @@ uint64_t block_shared_bytes(const struct block *b);
 MUST_CHECK enum errc block_trace(struct block *b, const uint8_t id[16], struct arena *a,
                                  struct trace *t, struct err *e);
 
+/* --- a trace row by row: block_page.c --- */
+
+/* A span of the trace: its key and the number of its row in the block. False: no memory. */
+typedef bool block_key(void *arg, uint64_t start_ns, const uint8_t span_id[8], uint64_t row);
+/* Those in row groups that have starts in [min, max]. Holds one row group at a time. */
+MUST_CHECK enum errc block_trace_keys(struct block *b, const uint8_t id[16], uint64_t min_ns,
+                                      uint64_t max_ns, struct budget *budget, block_key *each,
+                                      void *arg, struct err *e);
+
+struct block_row {
+    uint64_t row, start_ns;
+    struct span **out;
+};
+/* Makes the spans of these rows, which ascend. */
+MUST_CHECK enum errc block_trace_rows(struct block *b, const uint8_t id[16],
+                                      const struct block_row *rows, uint32_t n, struct arena *a,
+                                      struct err *e);
+
 /* --- searching ------------------------------------------------------------------------------ *
  * One query on one block, a row group at a time, in whatever order suits who searches many. */
 

@@ -144,6 +144,14 @@ void snap_unref(struct snap *s);
 MUST_CHECK enum errc snap_trace(struct snap *s, struct str tenant, const uint8_t id[16],
                                 struct arena *a, struct trace **out, struct err *e);
 
+/* Spans [offset, offset + limit) of that order, and in *total how many there are. Memory, all of it
+ * the arena's: one row group, 32 bytes for each span of the page and of at most PAGE_SLACK beside
+ * it at both ends (more when more have one start), 128 KiB, and the page's spans. */
+#define PAGE_SLACK 16384u
+MUST_CHECK enum errc snap_trace_page(struct snap *s, struct str tenant, const uint8_t id[16],
+                                     uint64_t offset, uint32_t limit, struct arena *a,
+                                     struct trace **out, uint64_t *total, struct err *e);
+
 /* Traces with a matching span, newest first, exact: the `limit` newest of all. */
 MUST_CHECK enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,
                                  struct trace_hits *out, struct err *e);

@@ -52,7 +52,12 @@ static void add_span(struct batch_builder *bb, const struct shape *w, uint32_t a
         trace = 1;
     memcpy(s->trace_id, &trace, 4);
     s->trace_id[15] = (uint8_t)(trace * 37); /* the order of ids is not that of times */
+    static uint64_t made[256];               /* parents are near and far, or never come */
+    uint64_t *slot = &made[roll(ARRAY_LEN(made))];
     store_u64le(s->span_id, test_rand() | 1);
+    if (roll(5))
+        store_u64le(s->parent_id, roll(9) ? *slot : test_rand());
+    *slot = load_u64le(s->span_id);
     s->start_ns = UINT64_C(1790000000000000000) + at * w->spread_ns / w->batches +
                   test_rand() % (roll(3) ? w->spread_ns / w->batches : 7);
     s->end_ns = s->start_ns + (roll(4) ? roll(50) : roll(1000000));
@@ -383,4 +388,54 @@ TEST(search_cursor_as_text)
     CHECK(!query_cursor_get(str_of(text, sizeof text - 1), &o, &back));
     text[1] = '9'; /* no such order */
     CHECK(!query_cursor_get(str_of(text, sizeof text), &o, &back));
+}
+
+/* --- pages of one trace --- */
+
+static void same_page(struct world *w, const uint8_t id[16], const struct trace *whole,
+                      uint64_t offset, uint32_t limit)
+{
+    struct arena a = arena_init(GIB);
+    struct trace *t;
+    uint64_t total;
+    CHECK_OK(snap_trace_page(w->snap, STR("default"), id, offset, limit, &a, &t, &total, NULL));
+    uint64_t left = whole->span_count - (offset < whole->span_count ? offset : whole->span_count);
+    CHECK(total == whole->span_count && t->span_count == (left < limit ? left : limit));
+    for (uint32_t i = 0; i < t->span_count; i++) {
+        const struct span *x = t->spans[i], *y = whole->spans[offset + i];
+        CHECK(memcmp(x->span_id, y->span_id, 8) == 0 && memcmp(x->parent_id, y->parent_id, 8) == 0);
+        CHECK(x->start_ns == y->start_ns && x->end_ns == y->end_ns && x->kind == y->kind);
+        CHECK(str_eq(x->name, y->name) && str_eq(x->resource->service, y->resource->service));
+        CHECK(x->attrs.n == 1 && str_eq(x->attrs.v[0].val.s, y->attrs.v[0].val.s));
+    }
+    arena_fini(&a);
+}
+
+static void check_trace_pages(const struct shape *shape)
+{
+    struct world w;
+    struct arena a = arena_init(GIB);
+    struct trace *whole;
+    uint8_t id[16] = {1, [15] = 37};
+    world_make(&w, shape);
+    CHECK_OK(snap_trace(w.snap, STR("default"), id, &a, &whole, NULL));
+    for (uint32_t at = 0; at < whole->span_count; at += whole->span_count / 3 + 1)
+        same_page(&w, id, whole, at, whole->span_count / 3 + 1);
+    for (int i = 0; i < 20; i++)
+        same_page(&w, id, whole, roll(whole->span_count + 5), roll(500));
+    arena_fini(&a);
+    world_fini(&w);
+}
+
+TEST(trace_pages_are_the_whole_trace)
+{
+    check_trace_pages(&(struct shape){
+        .batches = 40, .spans = 300, .traces = 5, .blocks = 6, .huge = true, .spread_ns = 1000000});
+    check_trace_pages(&(struct shape){.batches = 80,
+                                      .spans = 1500,
+                                      .traces = 5,
+                                      .blocks = 20,
+                                      .huge = true,
+                                      .merged = true,
+                                      .spread_ns = 1000000});
 }
