@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server may take of the machine: the disk cap, seen as du sees it while spans pour in."""
 import base64
+import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from lib import LYMER, Server, check, equal, get, lymer, otlp, scenario, send, until
+from lib import LYMER, Server, check, equal, get, lymer, otlp, request, scenario, send, until
 
 CAP = 16_000_000
 
@@ -81,7 +82,9 @@ def a_question_past_the_memory_limit_fails_and_nothing_else():
         now = time.time_ns() // 1000
         service = get(s.url("/api/services"))["data"][0]
         for _ in range(3):
-            found = get(s.url("/api/traces"), {"service": service, "start": now - 3600_000_000, "end": now + 60_000_000, "limit": 1})
+            params = {"service": service, "start": now - 3600_000_000, "end": now + 60_000_000, "limit": 1}
+            # The memory of the question before is given back a moment after its answer.
+            found = until(lambda: (a := get(s.url("/api/traces"), params, raw=True))[0] == 200 and json.loads(a[1]), what="memory")
             check("--max-memory" in found["errors"][0]["msg"], found["errors"])
             trace = found["errors"][0]["traceID"]
             status, body = get(s.url(f"/api/traces/{trace}"), raw=True)
@@ -92,4 +95,35 @@ def a_question_past_the_memory_limit_fails_and_nothing_else():
         equal(len(get(s.url(f"/api/traces/{small}"))["data"][0]["spans"]), 3)
         if "release" in os.path.realpath(LYMER):  # sanitizers take more
             check(peak_bytes(s) < 80 << 20, "resident", peak_bytes(s))
+        s.stop()
+
+
+@scenario
+def a_trace_too_large_for_memory_is_read_in_pages():
+    spans = int(os.environ.get("LYMER_HUGE_TRACE", 300_000))
+    with Server("--max-memory=64MiB") as s:
+        said = json.loads(lymer("load", "--endpoint", f"grpc://127.0.0.1:{s.port('grpc')}", "--profile", "flat", "--spans", str(spans),
+                                "--traces", "1").stdout.decode().splitlines()[-1])
+        equal(said["spans_accepted"], spans, "taken")
+        now = time.time_ns() // 1000
+        found = get(s.url("/api/traces"), {"order": "newest", "limit": 1, "start": now - 3_600_000_000, "end": now + 60_000_000})
+        trace = found["errors"][0]["traceID"]  # found, but too large to be listed
+        status, body, _ = request("GET", s.url(f"/api/traces/{trace}"))
+        equal(status, 503, "whole")
+        check(b"reads it in pages" in body, body)
+        seen, last = set(), 0
+        for offset in (0, spans // 2, spans - 500):
+            page = get(s.url(f"/api/traces/{trace}"), {"offset": offset, "limit": 1000})
+            equal((page["total"], page["offset"], page["limit"]), (spans, offset, 1000), "envelope")
+            got = page["data"][0]["spans"]
+            equal(len(got), min(1000, spans - offset), "spans of the page")
+            check(got[0]["startTime"] >= last, "order")
+            last = got[-1]["startTime"]
+            seen |= {x["spanID"] for x in got}
+        equal(len(seen), 2500, "every span once")
+        equal(get(s.url(f"/api/traces/{trace}"), {"offset": spans})["data"], [], "behind the end")
+        equal(request("GET", s.url(f"/api/traces/{trace}?limit=10001"))[0], 400, "a page too large")
+        with open(f"/proc/{s.process.pid}/status", encoding="ascii") as f:
+            peak = next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
+        check(peak < 128 * 1024, "peak KiB", peak)
         s.stop()

@@ -236,9 +236,9 @@ void answer_envelope_end(struct answer *a, size_t total, const struct answer_err
     JSON_KEY_C(w, "total");
     json_u64(w, total);
     JSON_KEY_C(w, "limit");
-    json_u64(w, 0);
+    json_u64(w, a->limit);
     JSON_KEY_C(w, "offset");
-    json_u64(w, 0);
+    json_u64(w, a->offset);
     JSON_KEY_C(w, "errors");
     if (errors) {
         json_array(w);

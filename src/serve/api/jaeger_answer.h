@@ -31,6 +31,7 @@ struct answer {
     bool started, gone;            /* streaming has begun; the client has left */
     const struct trace_hits *hits; /* of a search whose answer says how far it goes; NULL: not */
     enum query_order order;
+    uint64_t offset, limit; /* what the envelope says of a page; else 0, as Jaeger has it */
 };
 
 /* Who asks. False, counted: 401 with this sentence. */

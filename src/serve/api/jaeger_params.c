@@ -495,11 +495,25 @@ bool jaeger_params_search(struct http_req *r, uint64_t now_ns, struct jaeger_sea
     return settle(&p, v1_search(&p, now_ns, out), why);
 }
 
+/* Our own: a page of a trace. */
+static bool get_page(struct params *p, struct jaeger_get *out)
+{
+    struct str offset = jaeger_param(p->r, STR("offset")), limit = jaeger_param(p->r, STR("limit"));
+    int64_t from = 0;
+    out->paged = offset.n || limit.n;
+    out->limit = PAGE_SPANS_DEFAULT;
+    if (offset.n && !get_int(p, "ParseInt", offset, 0, INT64_MAX, &from))
+        return false;
+    out->offset = (uint64_t)from;
+    return get_limit_of(p, "ParseInt", limit, "spans", PAGE_SPANS_MAX, &out->limit);
+}
+
 bool jaeger_params_get(struct http_req *r, struct str id, struct jaeger_get *out, struct str *why)
 {
     struct params p = {.r = r, .a = &r->arena};
     uint64_t hint; /* start and end are hints, which our index does not need */
-    bool ok = get_trace_id(&p, id, out->id) && v1_time(&p, "start", NS_PER_US, 0, &hint) &&
+    bool ok = get_page(&p, out) && get_trace_id(&p, id, out->id) &&
+              v1_time(&p, "start", NS_PER_US, 0, &hint) &&
               v1_time(&p, "end", NS_PER_US, 0, &hint) && v1_raw(&p, &out->raw);
     return settle(&p, ok, why);
 }

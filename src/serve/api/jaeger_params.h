@@ -22,9 +22,15 @@ struct jaeger_search {
     struct trace_hit after; /* q.after, when there is a cursor */
 };
 
+#define PAGE_SPANS_DEFAULT 1000u
+#define PAGE_SPANS_MAX     10000u
+
 struct jaeger_get {
     uint8_t id[16];
     bool raw;
+    bool paged; /* spans [offset, offset + limit) are asked for */
+    uint64_t offset;
+    uint32_t limit;
 };
 
 struct jaeger_dependencies {

@@ -212,6 +212,27 @@ static void get_traces(struct http_req *r)
     answer_send(&a, false);
 }
 
+/* The trace, adjusted, or a page of it as it is: a parent outside the page is not missing. */
+static enum errc read_one(struct answer *a, const struct jaeger_get *q, struct arena *scratch,
+                          struct trace **t, uint64_t *total, struct err *e)
+{
+    if (!q->paged)
+        return query_trace(answer_snap(a), a->tenant, q->id, q->raw, &a->api->adjust, scratch, t,
+                           e);
+    a->offset = q->offset;
+    a->limit = q->limit;
+    return snap_trace_page(answer_snap(a), a->tenant, q->id, q->offset, q->limit, scratch, t, total,
+                           e);
+}
+
+/* What went wrong, and what to do. */
+static const char *too_large(struct answer *a, const struct err *e)
+{
+    struct str s = arena_printf(&a->r->arena, "%s; ?offset=0&limit=%u reads it in pages",
+                                err_msg(e), PAGE_SPANS_DEFAULT);
+    return s.p ? s.p : err_msg(e);
+}
+
 static void get_trace(struct http_req *r)
 {
     struct answer a;
@@ -226,18 +247,20 @@ static void get_trace(struct http_req *r)
         return;
     }
     struct arena scratch = arena_init_within(a.api->memory, QUERY_ARENA_MAX);
-    enum errc rc = query_trace(answer_snap(&a), a.tenant, q.id, q.raw, &a.api->adjust, &scratch, &t,
-                               &e);
+    uint64_t total = 0;
+    enum errc rc = read_one(&a, &q, &scratch, &t, &total, &e);
     if (rc == E_NOT_FOUND) {
         answer_fail(&a, 404, STR("trace not found"));
     } else if (rc) {
+        if (rc == E_NO_MEMORY && !q.paged)
+            fail(&e, rc, "%s", too_large(&a, &e));
         answer_fail_code(&a, rc, &e);
     } else {
         answer_envelope(&a);
         json_array(&a.w);
-        if (jaeger_json_trace(&a.w, t, &scratch, &a.sink)) {
+        if (!t->span_count || jaeger_json_trace(&a.w, t, &scratch, &a.sink)) {
             json_array_end(&a.w);
-            answer_envelope_end(&a, 0, NULL);
+            answer_envelope_end(&a, total, NULL);
             answer_send(&a, true);
         } else {
             answer_break(&a, STR("the trace is larger than an answer may hold in memory"));

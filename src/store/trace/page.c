@@ -155,29 +155,31 @@ static enum errc part_spans(struct page *p, struct block *b, const struct page_k
     return rows ? block_trace_rows(b, p->id, rows, n, p->a, e) : E_NO_MEMORY;
 }
 
+/* Keys [at, result) are of the source. */
+static uint32_t end_of_source(const struct page_key *k, uint32_t at, uint32_t n, uint32_t source)
+{
+    while (at < n && k[at].source == source)
+        at++;
+    return at;
+}
+
 static enum errc make_spans(struct page *p, struct page_key *k, uint32_t n, struct span **out,
                             struct err *e)
 {
     const struct version *v = p->snap->version;
-    uint32_t source = 0, at = 0, to;
+    uint32_t source = 0, at = 0, to = 0;
     enum errc rc = E_OK;
     if (n)
         qsort(k, n, sizeof *k, by_place);
-#define TAKE(make)                                        \
-    for (to = at; to < n && k[to].source == source; to++) \
-        ;                                                 \
-    if (to > at)                                          \
-        rc = make;                                        \
-    at = to
     for (size_t m = v->mem_n; m > 0; m--)
         for (uint32_t i = 0, c = snap_mem_count(p->snap, m - 1); rc == E_OK && i < c;
-             i++, source++) {
-            TAKE(batch_spans(p, memtable_at(v->mem[m - 1], i)->batch, k + at, to - at, out + at));
-        }
-    for (size_t i = 0; rc == E_OK && i < v->part_n; i++, source++) {
-        TAKE(part_spans(p, v->parts[i]->block, k + at, to - at, out + at, e));
-    }
-#undef TAKE
+             i++, source++, at = to)
+            if ((to = end_of_source(k, at, n, source)) > at)
+                rc = batch_spans(p, memtable_at(v->mem[m - 1], i)->batch, k + at, to - at,
+                                 out + at);
+    for (size_t i = 0; rc == E_OK && i < v->part_n; i++, source++, at = to)
+        if ((to = end_of_source(k, at, n, source)) > at)
+            rc = part_spans(p, v->parts[i]->block, k + at, to - at, out + at, e);
     return rc;
 }
 
