@@ -233,20 +233,6 @@ bool match_begin(struct match *m, const struct trace_query *q, const struct batc
     return true;
 }
 
-static struct value value_of(const struct batch *b, const struct attr_rec *a)
-{
-    struct value v = {.type = a->type};
-    if (a->type == ATTR_INT)
-        v.i = a->v.i;
-    else if (a->type == ATTR_DOUBLE)
-        v.d = a->v.d;
-    else if (a->type == ATTR_BOOL)
-        v.b = a->v.i != 0;
-    else if (a->type != ATTR_EMPTY)
-        v.s = batch_str(b, a->v.s);
-    return v;
-}
-
 static bool attrs_match(const struct match *m, const struct tag_filter *f, uint32_t key,
                         uint32_t at, uint32_t count)
 {
@@ -255,7 +241,7 @@ static bool attrs_match(const struct match *m, const struct tag_filter *f, uint3
     for (const struct attr_rec *a = m->b->attrs + at, *end = a + count; a < end; a++) {
         if (a->key != key)
             continue;
-        struct value v = value_of(m->b, a);
+        struct value v = value_from_batch(m->b, a);
         if (tag_match_value(f, &v))
             return true;
     }
