@@ -40,9 +40,13 @@ struct build {
     struct print_list settled;
     struct edit edit;
     uint64_t received_ns; /* newest arrival: nothing was seen later */
-    uint32_t now_minute;
-    uint32_t asks; /* blocks that may still be read for parents */
+    uint32_t asks;        /* blocks that may still be read for parents */
 };
+
+static uint32_t arrived_minute(const struct build *b)
+{
+    return (uint32_t)(b->received_ns / MINUTE_NS);
+}
 
 static void build_free(struct build *b)
 {
@@ -248,7 +252,7 @@ static enum errc reconcile_block(struct store *s, struct build *b, const struct 
             orphan_list_add(&b->orphans, (struct orphan){.print = key.print,
                                                          .service = child,
                                                          .minute = o->minute,
-                                                         .noted = b->now_minute});
+                                                         .noted = arrived_minute(b)});
     }
     return rc;
 }
@@ -430,7 +434,6 @@ static struct build *build_begin(struct store *s)
     b->memtable = memtable_ref(s->version->mem[s->version->mem_n - 1]);
     pthread_mutex_unlock(&s->lock);
     b->arena = arena_init(BUILD_ARENA_MAX);
-    b->now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS);
     b->asks = PARENT_ASKS_MAX;
     edit_init(&b->edit);
     find_tenants(s, b);
@@ -440,8 +443,9 @@ static struct build *build_begin(struct store *s)
 static void publish(struct store *s, struct build *b)
 {
     struct version *now = store_version(s); /* only this thread changes what is merged here */
-    struct deps *deps = deps_merge(now->deps, &b->calls, b->now_minute);
-    struct orphans *orphans = orphans_merge(now->orphans, &b->settled, &b->orphans, b->now_minute);
+    struct deps *deps = deps_merge(now->deps, &b->calls, (uint32_t)(os_now_ns(s->os) / MINUTE_NS));
+    struct orphans *orphans = orphans_merge(now->orphans, &b->settled, &b->orphans,
+                                            arrived_minute(b));
     version_unref(now);
     pthread_mutex_lock(&s->lock);
     struct version *old = s->version, *v = version_copy(old, b->block_n);

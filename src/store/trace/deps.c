@@ -201,7 +201,7 @@ static void orphans_cut(struct orphans *o)
 }
 
 struct orphans *orphans_merge(const struct orphans *old, struct print_list *settled,
-                              struct orphan_list *more, uint32_t now_minute)
+                              struct orphan_list *more, uint32_t arrived_minute)
 {
     size_t old_n = old ? old->n : 0, i = 0, k = 0, s = 0, given_up = 0;
     struct orphans *o = xmalloc(sizeof *o + (old_n + more->n) * sizeof o->v[0]);
@@ -221,7 +221,7 @@ struct orphans *orphans_merge(const struct orphans *old, struct print_list *sett
             s++;
         if (s < settled->n && settled->v[s] == x->print)
             continue;
-        if (now_minute > x->noted && now_minute - x->noted > ORPHAN_MINUTES)
+        if (arrived_minute > x->noted && arrived_minute - x->noted > ORPHAN_MINUTES)
             given_up++;
         else
             o->v[o->n++] = *x;

@@ -18,7 +18,7 @@
 #define MINUTE_NS       (60 * NS_PER_S)
 #define DEPS_ROWS_MAX   (1u << 20)
 #define ORPHANS_MAX     (1u << 18) /* remembered; the oldest are given up first */
-#define ORPHAN_MINUTES  60u        /* nor are they remembered longer than this */
+#define ORPHAN_MINUTES  60u        /* nor is a parent awaited that arrives later than this */
 #define DEPS_MINUTE_AGE 1440u      /* rows older than this are gathered by the hour … */
 #define DEPS_HOUR_AGE   43200u     /* … and older than this (30 days) by the day */
 
@@ -75,7 +75,7 @@ void deps_unref(struct deps *d);
 struct orphan {
     uint64_t print;           /* of the parent */
     uint32_t service, minute; /* of the span */
-    uint32_t noted;           /* minute of the wall clock when its block was built */
+    uint32_t noted;           /* minute when the newest span of its memtable arrived */
 };
 
 struct orphans {
@@ -102,9 +102,9 @@ void print_list_add(struct print_list *l, uint64_t print);
 void print_list_fini(struct print_list *l);
 
 /* old (may be NULL) without the settled prints and what is too old, with `more`; lists get sorted.
- */
+ * What arrives from now on arrives after `arrived_minute`. */
 struct orphans *orphans_merge(const struct orphans *old, struct print_list *settled,
-                              struct orphan_list *more, uint32_t now_minute);
+                              struct orphan_list *more, uint32_t arrived_minute);
 struct orphans *orphans_ref(struct orphans *o);
 void orphans_unref(struct orphans *o);
 

@@ -146,6 +146,7 @@ static void apply_item(struct apply *a, const struct edit_item *item)
         apply_edge(a, item);
         break;
     case EDIT_ORPHAN:
+        a->in->noted = (uint32_t)max_u64(a->in->noted, item->orphan.noted);
         orphan_list_add(&a->orphans, (struct orphan){.print = item->orphan.print,
                                                      .service = a->services[item->orphan.service],
                                                      .minute = item->orphan.minute,
@@ -186,7 +187,7 @@ enum errc manifest_state_apply(void *arg, struct str payload)
         apply_item(&a, &item);
     if (a.orphans.n || a.settled.n || !a.in->orphans) {
         struct orphans *old = a.in->orphans;
-        a.in->orphans = orphans_merge(old, &a.settled, &a.orphans, a.in->now_minute);
+        a.in->orphans = orphans_merge(old, &a.settled, &a.orphans, a.in->noted);
         orphans_unref(old);
     }
     free(a.services);
@@ -541,9 +542,7 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                                struct err *e)
 {
     struct manifest_report report;
-    struct manifest_state_in in = {.catalog = s->catalog,
-                                   .next_block = 1,
-                                   .now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS)};
+    struct manifest_state_in in = {.catalog = s->catalog, .next_block = 1};
     enum errc rc = manifest_open(&s->manifest, s->os, s->dir, manifest_state_apply, &in, &report,
                                  e);
     enum lost_end end = END_UNFINISHED;
@@ -569,10 +568,10 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                  (unsigned long long)report.torn_bytes);
     s->next_block = max_u64(s->next_block, in.next_block);
     s->released = in.released;
-    v->deps = deps_merge(NULL, &in.deps, in.now_minute);
+    v->deps = deps_merge(NULL, &in.deps, (uint32_t)(os_now_ns(s->os) / MINUTE_NS));
     struct print_list none = {0};
     struct orphan_list no_more = {0};
-    v->orphans = orphans_merge(in.orphans, &none, &no_more, in.now_minute);
+    v->orphans = orphans_merge(in.orphans, &none, &no_more, in.noted);
     manifest_state_fini(&in);
     return rc;
 }

@@ -209,7 +209,7 @@ struct manifest_state_in {
     struct dep_list deps;
     struct orphans *orphans;
     uint64_t released, next_block;
-    uint32_t now_minute;
+    uint32_t noted; /* of the newest orphan */
 };
 
 /* Is the unreadable end of the manifest more than a commit that a crash cut short? A block that it

@@ -101,7 +101,7 @@ static bool within_limits(const struct world *w, uint32_t child, uint32_t parent
     uint64_t c_ns = received_ns(w, child), p_ns = received_ns(w, parent);
     uint64_t apart_ns = c_ns > p_ns ? c_ns - p_ns : p_ns - c_ns;
     return (p <= c ? c - p <= PARENT_LOOKBACK_NS - MINUTE_NS : p - c <= PARENT_SKEW_NS) &&
-           apart_ns < (ORPHAN_MINUTES - 15) * MINUTE_NS; /* base_ns runs ahead of the clock */
+           apart_ns <= ORPHAN_MINUTES * MINUTE_NS - MINUTE_NS;
 }
 
 /* Adds the call that `child` is, if any, to the bounds of its pair of services. */

@@ -496,7 +496,8 @@ TEST(store_builds_beside_a_damaged_block)
     os_sim_free(os);
 }
 
-static void append_op(struct store *s, struct str name, uint64_t start_ns, uint64_t end_ns)
+/* A batch of one span: the ids and times of `like`. */
+static void append_span(struct store *s, struct str name, const struct span_rec *like)
 {
     struct batch_builder bb;
     struct store_ticket t = {.done = ignore_done};
@@ -506,16 +507,25 @@ static void append_op(struct store *s, struct str name, uint64_t start_ns, uint6
     bb_group_scope(&bb);
     bb_group_end(&bb);
     struct span_rec *rec = bb_span(&bb);
-    rec->trace_id[0] = rec->span_id[0] = 1;
-    rec->start_ns = start_ns;
-    rec->end_ns = end_ns;
+    memcpy(rec->trace_id, like->trace_id, sizeof rec->trace_id);
+    memcpy(rec->span_id, like->span_id, sizeof rec->span_id);
+    memcpy(rec->parent_id, like->parent_id, sizeof rec->parent_id);
+    rec->start_ns = like->start_ns;
+    rec->end_ns = like->end_ns;
     bb_name(&bb, rec, name);
     CHECK(bb_span_end(&bb));
-    CHECK_OK(batch_seal(&bb, STR("default"), start_ns, &t.batch, NULL));
+    CHECK_OK(batch_seal(&bb, STR("default"), like->start_ns, &t.batch, NULL));
     CHECK_OK(store_append(s, &t));
     (void)store_step(s);
     batch_unref(t.batch);
     batch_builder_fini(&bb);
+}
+
+static void append_op(struct store *s, struct str name, uint64_t start_ns, uint64_t end_ns)
+{
+    append_span(s, name,
+                &(struct span_rec){
+                    .trace_id = {1}, .span_id = {1}, .start_ns = start_ns, .end_ns = end_ns});
 }
 
 static bool note_id(void *arg, const uint8_t id[16])
@@ -633,5 +643,47 @@ TEST(store_lists_no_endless_names)
     buf_fini(&name);
     arena_fini(&a);
     store_close(s);
+    os_sim_free(os);
+}
+
+/* Span `id` of trace 1. */
+static void append_child(struct store *s, struct os *os, uint8_t id, uint8_t parent)
+{
+    uint64_t now_ns = os_now_ns(os);
+    append_span(s, STR("op"),
+                &(struct span_rec){.trace_id = {1},
+                                   .span_id = {id},
+                                   .parent_id = {parent},
+                                   .start_ns = now_ns,
+                                   .end_ns = now_ns});
+}
+
+/* A span's parent may come an hour later, by the time of arrival: a store that was closed meanwhile
+ * has not waited longer. */
+TEST(store_remembers_orphans_while_it_is_closed)
+{
+    struct os *os = os_sim_new(11);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    struct arena a = arena_init(MIB);
+    struct dependency *deps;
+    size_t n;
+    append_child(s, os, 2, 1);
+    CHECK_OK(store_flush(s, NULL));
+    append_child(s, os, 1, 0); /* in the log only */
+    sim_fail_after(os, 1, E_IO, true);
+    store_close(s);
+    sim_fail_after(os, 0, E_OK, false);
+    sim_advance(os, 3 * 3600 * NS_PER_S);
+    for (int built = 0; built < 2; built++) {
+        CHECK_OK(store_open(&s, &c, NULL));
+        struct snap *snap = store_snap(s);
+        CHECK_OK(snap_dependencies(snap, STR("default"), 0, UINT64_MAX, &a, &deps, &n));
+        CHECK(n == 1 && deps[0].calls == 1);
+        snap_unref(snap);
+        CHECK_OK(store_flush(s, NULL));
+        store_close(s);
+    }
+    arena_fini(&a);
     os_sim_free(os);
 }
