@@ -18,6 +18,7 @@
     X(SPANS_REJECTED_SPAN_ID, COUNTER, "spans_rejected_total", "reason=\"span_id\"", "")           \
     X(SPANS_REJECTED_DEPTH, COUNTER, "spans_rejected_total", "reason=\"depth\"", "")               \
     X(SPANS_REJECTED_LIMIT, COUNTER, "spans_rejected_total", "reason=\"limit\"", "")               \
+    X(SPANS_REJECTED_KEYS, COUNTER, "spans_rejected_total", "reason=\"keys\"", "")                 \
     X(SPANS_REFUSED, COUNTER, "spans_refused_total", "", "Spans answered with a retryable error.") \
     X(BATCHES_ACCEPTED, COUNTER, "batches_accepted_total", "", "Batches acknowledged.")            \
     X(BATCHES_REFUSED_BUSY, COUNTER, "batches_refused_total", "reason=\"busy\"",                   \
@@ -67,6 +68,8 @@
     X(BLOCKS, GAUGE, "blocks", "", "Blocks on disk.")                                              \
     X(BLOCK_SPANS, GAUGE, "block_spans", "", "Spans in blocks.")                                   \
     X(BLOCK_BYTES, GAUGE, "block_bytes", "", "Bytes of blocks.")                                   \
+    X(MEMTABLES_MANY_KEYS, COUNTER, "memtables_many_keys_total", "",                               \
+      "Blocks built early because their spans had too many attribute keys.")                       \
     X(BLOCKS_BUILT, COUNTER, "blocks_built_total", "", "Blocks built.")                            \
     X(BLOCKS_FAILED, COUNTER, "blocks_failed_total", "",                                           \
       "Block builds that failed and will be retried.")                                             \

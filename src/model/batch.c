@@ -154,9 +154,24 @@ static bool dict_rehash(struct batch_builder *b, struct batch_dict *d)
     return true;
 }
 
+enum { BAD_RESOURCE, BAD_SCOPE, BAD_SPAN };
+
+/* What was begun last cannot be kept for this reason. */
+static void mark_bad(struct batch_builder *b, enum span_reject why)
+{
+    int whose = b->owner == OWNER_RESOURCE ? BAD_RESOURCE
+                : b->owner == OWNER_SCOPE  ? BAD_SCOPE
+                                           : BAD_SPAN;
+    b->bad[whose] |= (uint8_t)(1u << why);
+}
+
 static uint32_t dict_add(struct batch_builder *b, struct batch_dict *d, struct str s,
                          struct dict_slot *slot, uint32_t hash)
 {
+    if (UNLIKELY(d == &b->keys && d->refs.n >= b->keys_max)) {
+        mark_bad(b, REJECT_KEYS);
+        return 0;
+    }
     if (!vec_room(b, &d->refs, 1, sizeof(struct sref)) ||
         !vec_room(b, &d->notes, 1, sizeof(uint32_t)))
         return 0;
@@ -173,7 +188,8 @@ static uint32_t dict_add(struct batch_builder *b, struct batch_dict *d, struct s
     return id;
 }
 
-/* The number of s, given now if it is new. 0 after a failure: the image will not be sealed. */
+/* The number of s, given now if it is new. 0 after a failure, when the image will not be sealed,
+ * and for a key too many, when what was begun last will not be kept. */
 static uint32_t dict_id(struct batch_builder *b, struct batch_dict *d, struct str s)
 {
     /* Seeded by an address, so that nobody outside can choose strings that collide. */
@@ -191,7 +207,7 @@ static uint32_t dict_id(struct batch_builder *b, struct batch_dict *d, struct st
 
 void batch_builder_init(struct batch_builder *b)
 {
-    *b = (struct batch_builder){.min_ns = UINT64_MAX};
+    *b = (struct batch_builder){.min_ns = UINT64_MAX, .keys_max = UINT32_MAX};
     dict_init(&b->keys);
     dict_init(&b->names);
     vec_init(&b->groups, sizeof(struct group_rec));
@@ -216,7 +232,7 @@ void batch_builder_fini(struct batch_builder *b)
 
 void batch_builder_reset(struct batch_builder *b)
 {
-    struct batch_builder next = {.min_ns = UINT64_MAX};
+    struct batch_builder next = {.min_ns = UINT64_MAX, .keys_max = b->keys_max};
     dict_reset(&b->keys);
     dict_reset(&b->names);
     vec_reset(&b->groups, sizeof(struct group_rec));
@@ -244,23 +260,13 @@ const char *span_reject_text(enum span_reject r)
         [REJECT_TRACE_ID] = "trace id is missing, zero or not 16 bytes",
         [REJECT_SPAN_ID] = "span id is missing, zero or not 8 bytes",
         [REJECT_DEPTH] = "attribute values are nested too deep",
+        [REJECT_KEYS] = "too many different attribute keys in one request",
         [REJECT_LIMIT] = "too many attributes, events or links, or too long a name or key",
     };
     return r < REJECT_COUNT ? text[r] : "";
 }
 
 /* --- attributes --- */
-
-enum { BAD_RESOURCE, BAD_SCOPE, BAD_SPAN };
-
-/* What was begun last cannot be kept for this reason. */
-static void mark_bad(struct batch_builder *b, enum span_reject why)
-{
-    int whose = b->owner == OWNER_RESOURCE ? BAD_RESOURCE
-                : b->owner == OWNER_SCOPE  ? BAD_SCOPE
-                                           : BAD_SPAN;
-    b->bad[whose] |= (uint8_t)(1u << why);
-}
 
 void bb_too_deep(struct batch_builder *b)
 {

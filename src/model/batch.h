@@ -51,6 +51,7 @@ enum span_status { STATUS_UNSET, STATUS_OK, STATUS_ERROR, STATUS_COUNT };
 #define BATCH_IMAGE_MAX      (256 * MIB)
 #define BATCH_DEPTH_MAX      32u        /* nesting of attribute values */
 #define BATCH_SPAN_ATTRS_MAX 65536u     /* attributes, events, links of one span, each */
+#define BATCH_KEYS_MAX       65536u     /* distinct attribute keys that one request may bring */
 #define BATCH_KEY_MAX        (64 * KIB) /* bytes of an attribute key, span or event name, trace state */
 #define BATCH_TENANT_MAX     128u
 /* Resource attributes summed over the groups of a batch: what a reader that visits each group does
@@ -178,7 +179,14 @@ MUST_CHECK enum errc batch_open(struct str image, struct batch **out, struct err
 /* --- building
  * ---------------------------------------------------------------------------------------- */
 
-enum span_reject { REJECT_TRACE_ID, REJECT_SPAN_ID, REJECT_DEPTH, REJECT_LIMIT, REJECT_COUNT };
+enum span_reject {
+    REJECT_TRACE_ID,
+    REJECT_SPAN_ID,
+    REJECT_DEPTH,
+    REJECT_LIMIT,
+    REJECT_KEYS,
+    REJECT_COUNT
+};
 
 const char *span_reject_text(enum span_reject r); /* a sentence for the client */
 
@@ -203,6 +211,7 @@ enum batch_owner { OWNER_NONE, OWNER_RESOURCE, OWNER_SCOPE, OWNER_SPAN, OWNER_EV
 struct batch_builder {
     struct batch_vec groups, spans, attrs, events, links, heap;
     struct batch_dict keys, names;
+    uint32_t keys_max; /* a span that brings more is rejected; no limit until it is set */
     uint32_t expect;   /* the attribute that the next one probably resembles */
     uint32_t owner_at; /* first attribute of what was begun last */
     uint8_t owner;     /* enum batch_owner of what was begun last */

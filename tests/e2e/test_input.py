@@ -81,6 +81,29 @@ def too_much_is_refused():
         alive(server)
 
 
+@scenario
+def too_many_keys_are_refused():
+    """A request may bring 65,536 different keys; a block that would have too many columns is built early."""
+    def named(first, count):
+        return span(attributes=[{"key": f"key.{i}", "value": {"intValue": "1"}} for i in range(first, first + count)])
+
+    with Server() as server:
+        many = message(*(named(i, 1000) for i in range(0, 70_000, 1000)))
+        status, body, _ = send(server, many)
+        partial = json.loads(body)["partialSuccess"]
+        equal([status, int(partial["rejectedSpans"])], [200, 5], partial)
+        check("different attribute keys" in partial["errorMessage"], partial)
+        status, body, _ = send(server, message(*(named(i, 1000) for i in range(70_000, 130_000, 1000))))
+        equal([status, json.loads(body)["partialSuccess"]], [200, {}], "fits again")
+        until(lambda: server.metrics()["lymer_memtables_many_keys_total"] == 1, what="a block is built early")
+        m = server.metrics()
+        equal(m['lymer_spans_rejected_total{reason="keys"}'], 5, "rejected in /metrics")
+        for key, there in (("key.64999", 1), ("key.65999", 0), ("key.129999", 1)):
+            found = get(server.url("/api/traces"), {"service": "bad", "tags": json.dumps({key: "1"})})["data"]
+            equal(len(found), there, key)
+        alive(server)
+
+
 def rpc_status(body):
     """google.rpc.Status as Google's own classes read it: code, message, names of the details."""
     script = ("import sys; from google.rpc import status_pb2 as s, error_details_pb2; x = s.Status.FromString(sys.stdin.buffer.read());"

@@ -108,6 +108,7 @@ static void count_rejected(const uint32_t rejected[REJECT_COUNT])
         [REJECT_SPAN_ID] = STAT_SPANS_REJECTED_SPAN_ID,
         [REJECT_DEPTH] = STAT_SPANS_REJECTED_DEPTH,
         [REJECT_LIMIT] = STAT_SPANS_REJECTED_LIMIT,
+        [REJECT_KEYS] = STAT_SPANS_REJECTED_KEYS,
     };
     for (int i = 0; i < REJECT_COUNT; i++)
         if (rejected[i])

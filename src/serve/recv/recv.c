@@ -26,6 +26,7 @@ struct batch_builder *recv_builder(void)
         pthread_once(&once, make_key);
         mine = xcalloc(1, sizeof *mine);
         batch_builder_init(mine);
+        mine->keys_max = BATCH_KEYS_MAX;
         ensure(pthread_setspecific(key, mine) == 0);
     }
     batch_builder_reset(mine);

@@ -598,9 +598,9 @@ static void replay_push(struct replay *r, struct memtable *m)
 static void replay_segment(struct replay *r, uint64_t seq)
 {
     struct memtable *active = r->v->mem[0];
-    if (seq != r->seq && atomic_load(&active->bytes) >= r->s->config.memtable_bytes) {
+    if (seq != r->seq && memtable_is_full(active, r->s->config.memtable_bytes)) {
         active->wal_seq = r->seq;
-        replay_push(r, memtable_new(active->number + 1, os_mono_ns(r->s->os)));
+        replay_push(r, memtable_new(active->number + 1, os_mono_ns(r->s->os), r->s->key_seed));
         atomic_fetch_add(&r->s->frozen, 1);
     }
     r->seq = seq;
@@ -630,7 +630,8 @@ static enum errc load_log(struct store *s, struct version *v, struct err *e)
     struct replay r = {.s = s, .v = v};
     struct wal_report report;
     uint64_t segment_bytes = s->config.memtable_bytes + s->config.memtable_bytes / 8;
-    replay_push(&r, memtable_new(1, os_mono_ns(s->os)));
+    os_random(s->os, &s->key_seed, sizeof s->key_seed);
+    replay_push(&r, memtable_new(1, os_mono_ns(s->os), s->key_seed));
     if (!s->config.log)
         return E_OK;
     enum errc rc = wal_open(&s->wal, room_os(s->room, ROOM_LOG), s->wal_dir, segment_bytes,
@@ -685,7 +686,7 @@ enum errc store_recover(struct store *s, struct err *e)
     if (rc == E_OK) {
         commit_lost(s, &lost);
         s->active = v->mem[0];
-        atomic_store(&s->active_bytes, atomic_load(&s->active->bytes));
+        atomic_store(&s->active_full, memtable_is_full(s->active, s->config.memtable_bytes));
     }
     edit_fini(&lost);
     return rc;

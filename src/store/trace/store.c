@@ -195,8 +195,13 @@ char *store_block_path(const struct store *s, uint64_t id, struct str tenant)
 static void freeze(struct store *s)
 {
     struct memtable *active = s->active;
+    if (memtable_has_many_keys(active)) {
+        stat_add(STAT_MEMTABLES_MANY_KEYS, 1);
+        log_warn("store", "%llu spans become a block early: they have too many attribute keys",
+                 (unsigned long long)atomic_load(&active->spans));
+    }
     active->wal_seq = s->wal ? wal_rotate(s->wal) : 0;
-    struct memtable *fresh = memtable_new(active->number + 1, os_mono_ns(s->os));
+    struct memtable *fresh = memtable_new(active->number + 1, os_mono_ns(s->os), s->key_seed);
     pthread_mutex_lock(&s->lock);
     struct version *old = s->version, *v = version_copy(old, 0);
     memmove(v->mem + 1, v->mem, v->mem_n * sizeof(struct memtable *));
@@ -204,7 +209,7 @@ static void freeze(struct store *s)
     v->mem_n++;
     s->version = v;
     atomic_fetch_add(&s->frozen, 1);
-    atomic_store(&s->active_bytes, 0);
+    atomic_store(&s->active_full, false);
     pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->lock);
     version_unref(old);
@@ -222,7 +227,7 @@ static uint64_t freeze_due_ns(struct store *s, bool poisoned)
         return UINT64_MAX;
     if (keep_ns) /* only blocks can go */
         most_ns = min_u64(most_ns, keep_ns / WINDOWS);
-    if (wanted || poisoned || atomic_load(&active->bytes) >= s->config.memtable_bytes)
+    if (wanted || poisoned || memtable_is_full(active, s->config.memtable_bytes))
         return 0;
     uint64_t age_ns = os_mono_ns(s->os) - active->born_mono_ns;
     return age_ns >= most_ns ? 0 : most_ns - age_ns;
@@ -323,7 +328,7 @@ static void group_insert(struct store *s, struct batch *b)
     memtable_add(active, &entry);
     stat_add(STAT_MEMTABLE_SPANS, b->head->span_count);
     stat_add(STAT_MEMTABLE_BYTES, (int64_t)(atomic_load(&active->bytes) - before));
-    atomic_store(&s->active_bytes, atomic_load(&active->bytes));
+    atomic_store(&s->active_full, memtable_is_full(active, s->config.memtable_bytes));
 }
 
 /* Logs, inserts and answers everything that came. */
@@ -418,8 +423,7 @@ enum errc store_append(struct store *s, struct store_ticket *t)
         return E_INVALID;
     if (atomic_load(&s->disk_full))
         return E_FULL;
-    if (atomic_load(&s->frozen) >= FROZEN_MAX &&
-        atomic_load(&s->active_bytes) >= s->config.memtable_bytes)
+    if (atomic_load(&s->frozen) >= FROZEN_MAX && atomic_load(&s->active_full))
         return atomic_load(&s->blocks_full) ? E_FULL : E_UNAVAILABLE;
     batch_ref(t->batch);
     if (mailbox_post(&s->queue, &t->msg))

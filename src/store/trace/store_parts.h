@@ -147,7 +147,7 @@ struct store {
     _Atomic bool blocks_full; /* the last build failed for lack of space */
     _Atomic bool room_wanted; /* the log has found the cap reached: something old must go */
     _Atomic uint32_t frozen;  /* frozen memtables */
-    _Atomic uint64_t active_bytes;
+    _Atomic bool active_full; /* it is to be frozen */
 
     /* writer only */
     struct memtable *active; /* the version's first */
@@ -155,6 +155,7 @@ struct store {
     struct str *images;
     size_t group_cap;
     uint64_t probe_at_ns;
+    uint64_t key_seed; /* of memtables */
 
     /* builder only */
     struct block_builder *block_builder;

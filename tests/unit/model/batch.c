@@ -95,6 +95,60 @@ TEST(batch_holds_what_was_built)
     batch_builder_fini(&b);
 }
 
+static void attrs(struct batch_builder *b, const char *prefix, unsigned from, unsigned upto)
+{
+    char key[32];
+    for (unsigned i = from; i < upto; i++) {
+        snprintf(key, sizeof key, "%s%u", prefix, i);
+        bb_attr_bits(b, str_from_c(key), ATTR_INT, i);
+    }
+}
+
+/* Spans that bring keys past the limit are rejected, also through their resource; those that use
+ * known keys are kept, and the next request starts anew. */
+TEST(batch_rejects_keys_past_the_limit)
+{
+    struct batch_builder b;
+    batch_builder_init(&b);
+    b.keys_max = 10; /* service.name is one */
+    for (int round = 0; round < 2; round++) {
+        batch_builder_reset(&b);
+        group(&b, "cart");
+        span(&b, "fits", 1);
+        attrs(&b, "k", 0, 9);
+        CHECK(bb_span_end(&b));
+        span(&b, "one more", 2);
+        attrs(&b, "k", 3, 10);
+        CHECK(!bb_span_end(&b));
+        span(&b, "in an event", 3);
+        CHECK(bb_event(&b));
+        attrs(&b, "e", 0, 1);
+        CHECK(!bb_span_end(&b));
+        span(&b, "known", 4);
+        attrs(&b, "k", 5, 9);
+        CHECK(bb_span_end(&b));
+        CHECK(bb_group_begin(&b));
+        attrs(&b, "r", 0, 1);
+        CHECK(bb_group_scope(&b));
+        bb_group_end(&b);
+        span(&b, "of such a resource", 5);
+        CHECK(!bb_span_end(&b));
+        CHECK_INT(b.rejected[REJECT_KEYS], 3);
+        CHECK_INT(batch_builder_rejected(&b), 3);
+        struct batch *batch = seal(&b);
+        check_opens(batch);
+        CHECK_INT(batch->head->key_count, 10);
+        CHECK_INT(batch->head->span_count, 2);
+        const struct span_rec *known = &batch->spans[1];
+        CHECK_INT(known->start_ns, 4);
+        CHECK_INT(known->attr_count, 4);
+        CHECK_STR(batch_key(batch, &batch->attrs[known->attr_at]), STR("k5"));
+        CHECK_INT(batch->attrs[known->attr_at].v.bits, 5);
+        batch_unref(batch);
+    }
+    batch_builder_fini(&b);
+}
+
 TEST(batch_rejects_spans_and_counts_why)
 {
     struct batch_builder b;

@@ -7,6 +7,7 @@
 #include "store/trace/store_parts.h"
 #include "tests/harness.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define VALUE_BYTES 8192u
@@ -300,5 +301,70 @@ TEST(bounds_what_is_imported_stays)
         snap_unref(snap);
         sim_advance(r.os, 60 * NS_PER_S);
     }
+    run_end(&r);
+}
+
+static uint64_t blocks(struct run *r)
+{
+    struct store_stats stats;
+    store_stats(r->s, &stats);
+    return stats.block_count;
+}
+
+/* A span of trace `number` with so many keys that nobody else has. */
+static void send_keys(struct run *r, uint32_t number, uint32_t keys)
+{
+    struct batch *b;
+    char key[32];
+    batch_builder_reset(&r->builder);
+    bb_group_begin(&r->builder);
+    bb_group_scope(&r->builder);
+    bb_group_end(&r->builder);
+    struct span_rec *s = bb_span(&r->builder);
+    s->trace_id[0] = s->span_id[0] = 1;
+    store_u32le(s->trace_id + 1, number);
+    s->start_ns = s->end_ns = os_now_ns(r->os);
+    bb_name(&r->builder, s, STR("op"));
+    for (uint32_t i = 0; i < keys; i++) {
+        snprintf(key, sizeof key, "%u.%u", number, i);
+        bb_attr_bits(&r->builder, str_from_c(key), ATTR_INT, i);
+    }
+    CHECK(bb_span_end(&r->builder));
+    CHECK_OK(batch_seal(&r->builder, STR("default"), os_now_ns(r->os), &b, NULL));
+    struct sent *x = xcalloc(1, sizeof *x);
+    *x = (struct sent){.ticket = {.batch = b, .done = answered}, .run = r};
+    CHECK_OK(store_append(r->s, &x->ticket));
+    batch_unref(b);
+}
+
+/* However many keys are sent, a block has a column for about 90,000, and those of one batch: with
+ * 10,000 in each, the tenth makes it full. The same after a restart, from the log. */
+TEST(bounds_keys_of_a_block)
+{
+    struct run r;
+    run_begin(&r, 4);
+    r.c.memtable_bytes = 64 * MIB;
+    r.c.max_disk_bytes = 0;
+    r.c.compact_fanin = 0;
+    store_close(r.s);
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    int64_t early = stat_get(STAT_MEMTABLES_MANY_KEYS);
+    for (uint32_t i = 1; i <= 35; i++) {
+        send_keys(&r, i, 10000);
+        (void)store_step(r.s);
+        CHECK_INT(stat_get(STAT_MEMTABLES_MANY_KEYS) - early, i / 10);
+        if (i == 25) { /* the five that are in the log only count on */
+            sim_fail_after(r.os, 1, E_IO, true);
+            store_close(r.s);
+            sim_fail_after(r.os, 0, E_OK, false);
+            CHECK_OK(store_open(&r.s, &r.c, NULL));
+        }
+    }
+    for (int i = 0; i < 4; i++)
+        (void)store_step(r.s);
+    CHECK_INT(blocks(&r), 3);
+    struct snap *snap = store_snap(r.s);
+    CHECK_INT(traces_in(snap), 35);
+    snap_unref(snap);
     run_end(&r);
 }
