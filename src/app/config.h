@@ -69,7 +69,7 @@ enum conf_reload { CONF_FIXED, CONF_RELOAD }; /* taken over by SIGHUP, or only a
     X(max_disk, BYTES, "max-disk", "50GB", "", RELOAD,                                                 \
       "Forget the oldest spans when the store grows past this; 0: no cap")                             \
     X(max_memory, BYTES, "max-memory", "512MiB", "64MiB..1024GiB", FIXED,                              \
-      "Memory to plan with: request bodies, spans not yet in a block, queries")                        \
+      "For request bodies, spans not yet in a block and queries; with --memory half is for blocks")    \
     X(memtable, BYTES, "memtable", "32MiB", "64KiB..1GiB", FIXED,                                      \
       "Spans gathered in memory before they become a block")                                           \
     X(memtable_age, DURATION, "memtable-age", "30m", "1s..24h", FIXED,                                 \

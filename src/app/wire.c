@@ -36,7 +36,8 @@
 #define DOORS_MAX       8u
 #define POOL_QUEUE_MAX  256u
 #define STORE_QUEUE_MAX 1024u
-#define QUERY_SHARE     4u /* questions together may take this part of max-memory */
+#define MEMORY_PARTS    4u /* request bodies, batches that wait, memtables, questions */
+#define MEMTABLES       4u /* one takes spans, three may wait for the builder */
 #define EXIT_CANNOT_RUN 2
 #define MEMORY_DIR      "memory" /* of the store in the world of --memory */
 
@@ -191,13 +192,20 @@ static enum errc make_doors(struct server *s, struct err *e)
     return code;
 }
 
+/* What each of those that need memory may take: together they take all of max-memory, or the half
+ * of it that --memory does not use as its disk. */
+static uint64_t memory_part(const struct config *c)
+{
+    return (c->memory ? c->max_memory / 2 : c->max_memory) / MEMORY_PARTS;
+}
+
 static enum errc open_doors(struct server *s, struct err *e)
 {
     const struct config *c = s->config;
     unsigned cpus = thread_cpus();
     struct http_limits limits = http_limits_default();
     limits.body_max_bytes = c->max_request;
-    limits.inflight_max_bytes = max_size(c->max_memory / 4, c->max_request);
+    limits.inflight_max_bytes = max_size(memory_part(c), c->max_request);
     limits.conns_max = (uint32_t)c->max_connections;
     s->loop_count = c->loops ? (size_t)c->loops : min_size(cpus, 2);
     for (size_t i = 0; i < s->loop_count; i++)
@@ -222,8 +230,9 @@ static void reloadable_store_settings(struct store_config *k, const struct confi
     k->rules = c->retention_rules;
     k->max_disk_bytes = c->max_disk;
     k->compact_percent = (unsigned)c->compact_percent;
-    if (c->memory && (!k->max_disk_bytes || k->max_disk_bytes > c->max_memory))
-        k->max_disk_bytes = c->max_memory; /* there the disk is memory */
+    uint64_t memory_disk = c->max_memory / 2;
+    if (c->memory && (!k->max_disk_bytes || k->max_disk_bytes > memory_disk))
+        k->max_disk_bytes = memory_disk;
 }
 
 static enum errc open_store(struct server *s, struct err *e)
@@ -238,7 +247,7 @@ static enum errc open_store(struct server *s, struct err *e)
     }
     store_config_defaults(k, s->os, s->dir);
     k->log = !c->memory;
-    k->memtable_bytes = min_u64(c->memtable, c->max_memory / 8);
+    k->memtable_bytes = min_u64(c->memtable, memory_part(c) / MEMTABLES);
     k->memtable_age_ns = c->memtable_age;
     k->queue_max = STORE_QUEUE_MAX;
     k->threads = true;
@@ -246,7 +255,7 @@ static enum errc open_store(struct server *s, struct err *e)
     enum errc code = store_open(&s->store, k, e);
     if (code)
         return code;
-    s->ingest = ingest_new(s->store, os_posix(), c->max_memory / 4);
+    s->ingest = ingest_new(s->store, os_posix(), memory_part(c));
     s->recv.ingest = s->ingest;
     s->jaeger.store = s->store;
     s->admin.store = s->store;
@@ -367,7 +376,7 @@ static enum errc start(struct server *s, struct err *e)
     set_base_path(s);
     s->jaeger.os = os_posix();
     s->jaeger.memory = &s->query_memory;
-    s->query_memory.max = s->config->max_memory / QUERY_SHARE;
+    s->query_memory.max = memory_part(s->config);
     s->jaeger.adjust.max_clock_skew_ns = s->config->clock_skew;
     s->jaeger.search_max_ns = s->config->search_time;
     s->jaeger.search_max_bytes = s->config->search_bytes;

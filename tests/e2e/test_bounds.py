@@ -126,3 +126,38 @@ def a_trace_too_large_for_memory_is_read_in_pages():
         if "release" in os.path.realpath(LYMER):  # sanitizers take more
             check(peak_bytes(s) < 128 << 20, "resident", peak_bytes(s))
         s.stop()
+
+
+@scenario
+def memory_holds_with_everything_at_once():
+    """Senders at full speed, large traces among theirs, and questions in four threads: max-memory, and 100 MiB for the work."""
+    release = "release" in os.path.realpath(LYMER)
+    budget, share = 128 << 20, 1 if release else 10  # sanitizers are slower, and take more
+    with Server(f"--max-memory={budget}") as s:
+        def pour_out(profile, traces):
+            out = lymer("load", "--endpoint", f"grpc://127.0.0.1:{s.port('grpc')}", "--profile", *profile, "--traces", str(traces), "--workers", "2")
+            return json.loads(out.stdout.decode().splitlines()[-1])["spans_accepted"]
+
+        answers = {}
+        with ThreadPoolExecutor(6) as pool:
+            senders = [pool.submit(pour_out, ("shop",), 20_000 // share), pool.submit(pour_out, ("wide", "--spans", "50000"), 10 // share)]
+
+            def ask():
+                while not all(sender.done() for sender in senders):
+                    now = time.time_ns() // 1000
+                    window = {"start": now - 3_600_000_000, "end": now + 60_000_000}
+                    for path, params in (("/api/traces", {**window, "limit": 100, "service": "frontend"}), ("/api/traces", {**window, "order": "slowest", "limit": 20}),
+                                         ("/api/dependencies", {"endTs": now // 1000, "lookback": 3_600_000})):
+                        status, body = get(s.url(path), params, raw=True)
+                        answers[status] = answers.get(status, 0) + 1
+                        check(status == 200 or b"--max-memory" in body, status, body[:300])
+            asking = [pool.submit(ask) for _ in range(4)]
+            for task in asking:
+                task.result()
+        sent = sum(sender.result() for sender in senders)
+        check(sent > 1_000_000 // share and answers.get(200, 0) > 10, "a busy server", sent, answers)
+        equal(s.metrics()["lymer_spans_accepted_total"], sent, "taken")
+        print(f"# {sent} spans, answers {answers}: {peak_bytes(s) >> 20} MiB at most")
+        if release:
+            check(peak_bytes(s) < budget + (100 << 20), "resident", peak_bytes(s))
+        s.stop()
