@@ -71,6 +71,13 @@ def backup_refuses_to_overwrite():
         equal(again.returncode, 1, "a destination that is not empty")
         check(b"not empty" in again.stderr, again.stderr)
         equal(run(LYMER, "restore", dest, server.data, ok=False).returncode, 1, "into a directory in use")
+        os.symlink(dest, os.path.join(d, "link"))
+        for inside in ("", "/blocks", "/new/deep/", "/../b/new"):
+            for target in (dest, os.path.join(d, "link")):
+                done = run(LYMER, "restore", dest, target + inside, ok=False)
+                check(done.returncode == 2 and b"lies inside" in done.stderr, inside, done.stderr)
+        equal(os.path.exists(os.path.join(dest, "new")), False, "nothing was made")
+        lymer("restore", dest, dest + "2")  # a name that only begins alike
         equal(run(LYMER, "backup", os.path.join(d, "c"), "--data", os.path.join(d, "none"), ok=False).returncode, 3, "no store")
         with open(os.path.join(dest, "FORMAT"), "w") as f:
             f.write("a backup that was not finished\n")

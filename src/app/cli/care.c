@@ -6,6 +6,7 @@
 #include "store/trace/care.h"
 #include "store/trace/trace_store.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #define OUT_MAX   (16 * MIB) /* of one row, and what gathers before it is written */
@@ -88,10 +89,29 @@ static void print_backup(const struct cli *c, const char *from, const char *to,
     buf_fini(&out);
 }
 
+/* Would the path be inside the folder, whatever links lie between? What is not there yet is judged
+ * by the nearest folder above it. */
+static bool is_inside(const char *dir, const char *path)
+{
+    char *outer = realpath(dir, NULL), *above = xstrdup(path), *inner;
+    while (!(inner = realpath(*above ? above : "/", NULL)) && strchr(above, '/'))
+        *strrchr(above, '/') = 0;
+    if (!inner)
+        inner = realpath(".", NULL);
+    size_t n = outer ? strlen(outer) : 0;
+    bool inside = n && inner && strncmp(inner, outer, n) == 0 && (!inner[n] || inner[n] == '/');
+    free(outer);
+    free(above);
+    free(inner);
+    return inside;
+}
+
 static int copy_store(struct cli *c, const char *from, const char *to)
 {
     struct backup_report report;
     struct err e = {0};
+    if (is_inside(from, to))
+        return cli_fail(c, CLI_USAGE, "%s lies inside %s", to, from);
     if (store_backup(os_posix(), from, to, cli_switch(c, "copy"), &report, &e))
         return cli_fail_err(c, &e);
     print_backup(c, from, to, &report);
