@@ -156,10 +156,10 @@ static void summaries_table(const struct trace_summary *v, size_t n, struct buf 
         buf_fini(&name);
         buf_add_char(out, ' ');
         right(out, text_duration(t->max_end_ns - t->min_start_ns, ascii, d), 8);
-        buf_addf(out, " %6u ", t->span_count);
+        buf_addf(out, " %6llu ", (unsigned long long)t->span_count);
         if (t->error_count)
-            buf_addf(out, "%s%4u%s\n", color ? "\033[1;31m" : "", t->error_count,
-                     color ? "\033[0m" : "");
+            buf_addf(out, "%s%4llu%s\n", color ? "\033[1;31m" : "",
+                     (unsigned long long)t->error_count, color ? "\033[0m" : "");
         else
             buf_addf(out, "%4s\n", ascii ? "-" : "·");
     }

@@ -69,6 +69,7 @@ enum errc summarize_trace(const struct trace *t, struct arena *a, struct trace_s
         out->min_start_ns = min_u64(out->min_start_ns, s->start_ns);
         out->max_end_ns = max_u64(out->max_end_ns, s->end_ns);
         out->error_count += s->status == STATUS_ERROR;
+        out->root_count += !span_has_parent(s);
         if (!span_has_parent(s))
             root = !root || s->start_ns < root->start_ns ? s : root;
         else

@@ -306,6 +306,15 @@ void answer_fail_code(struct answer *a, enum errc code, const struct err *e)
     answer_fail(a, status, str_from_c(answer_sentence(code, e)));
 }
 
+void answer_fail_trace(struct answer *a, enum errc code, const struct err *e)
+{
+    struct err more = *e;
+    if (code == E_NO_MEMORY)
+        fail(&more, code, "%s; ?offset=0&limit=%u reads it in pages", err_msg(e),
+             PAGE_SPANS_DEFAULT);
+    answer_fail_code(a, code, &more);
+}
+
 void answer_break(struct answer *a, struct str message)
 {
     if (!a->started) {

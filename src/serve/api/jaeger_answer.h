@@ -61,6 +61,8 @@ void answer_fail(struct answer *a, int status, struct str message);
 const char *answer_sentence(enum errc code, const struct err *e);
 /* An error from its code: its status, and answer_sentence. */
 void answer_fail_code(struct answer *a, enum errc code, const struct err *e);
+/* The same of a whole trace that was asked for; one too large is told how it can be read. */
+void answer_fail_trace(struct answer *a, enum errc code, const struct err *e);
 /* Ends an answer that cannot be completed: as an error when nothing has been sent, else broken off
  * so that the client can tell. */
 void answer_break(struct answer *a, struct str message);

@@ -495,7 +495,7 @@ bool jaeger_params_search(struct http_req *r, uint64_t now_ns, struct jaeger_sea
     return settle(&p, v1_search(&p, now_ns, out), why);
 }
 
-/* Our own: a page of a trace. */
+/* Our own, in both generations: a page of a trace. */
 static bool get_page(struct params *p, struct jaeger_get *out)
 {
     struct str offset = jaeger_param(p->r, STR("offset")), limit = jaeger_param(p->r, STR("limit"));
@@ -667,7 +667,7 @@ bool jaeger_params_v3_get(struct http_req *r, struct str id, struct jaeger_get *
     struct params p = {.r = r, .a = &r->arena};
     uint64_t hint;
     bool present;
-    bool ok = (get_trace_id(&p, id, out->id) || malformed(&p, "trace_id")) &&
+    bool ok = (get_trace_id(&p, id, out->id) || malformed(&p, "trace_id")) && get_page(&p, out) &&
               v3_time(&p, "startTime", "start_time", &hint, &present) &&
               v3_time(&p, "endTime", "end_time", &hint, &present) &&
               v3_raw(&p, "rawTraces", "raw_traces", &out->raw);

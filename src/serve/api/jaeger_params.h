@@ -5,6 +5,7 @@
 #ifndef LYMER_SERVE_API_JAEGER_PARAMS_H
 #define LYMER_SERVE_API_JAEGER_PARAMS_H
 
+#include "engine/query/query.h"
 #include "model/query.h"
 #include "serve/http.h"
 #include "store/trace/trace_store.h"
@@ -21,9 +22,6 @@ struct jaeger_search {
     bool own;               /* a parameter that Jaeger has not was given */
     struct trace_hit after; /* q.after, when there is a cursor */
 };
-
-#define PAGE_SPANS_DEFAULT 1000u
-#define PAGE_SPANS_MAX     10000u
 
 struct jaeger_get {
     uint8_t id[16];

@@ -225,14 +225,6 @@ static enum errc read_one(struct answer *a, const struct jaeger_get *q, struct a
                            e);
 }
 
-/* What went wrong, and what to do. */
-static const char *too_large(struct answer *a, const struct err *e)
-{
-    struct str s = arena_printf(&a->r->arena, "%s; ?offset=0&limit=%u reads it in pages",
-                                err_msg(e), PAGE_SPANS_DEFAULT);
-    return s.p ? s.p : err_msg(e);
-}
-
 static void get_trace(struct http_req *r)
 {
     struct answer a;
@@ -249,11 +241,13 @@ static void get_trace(struct http_req *r)
     struct arena scratch = arena_init_within(a.api->memory, QUERY_ARENA_MAX);
     uint64_t total = 0;
     enum errc rc = read_one(&a, &q, &scratch, &t, &total, &e);
+    if (rc)
+        arena_fini(&scratch); /* whoever asks next, told to try a page, finds the memory free */
     if (rc == E_NOT_FOUND) {
         answer_fail(&a, 404, STR("trace not found"));
+    } else if (rc && !q.paged) {
+        answer_fail_trace(&a, rc, &e);
     } else if (rc) {
-        if (rc == E_NO_MEMORY && !q.paged)
-            fail(&e, rc, "%s", too_large(&a, &e));
         answer_fail_code(&a, rc, &e);
     } else {
         answer_envelope(&a);

@@ -134,7 +134,8 @@ static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct a
     return fail(e, E_NO_MEMORY, "the trace is larger than an answer may hold in memory") == E_OK;
 }
 
-static void send_traces(struct answer *a, const struct trace_hits *hits, bool raw)
+/* one: the trace was asked for by its id. */
+static void send_traces(struct answer *a, const struct trace_hits *hits, bool raw, bool one)
 {
     struct arena scratch = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
     struct buf slice = buf_init(ANSWER_BUF_MAX);
@@ -142,7 +143,10 @@ static void send_traces(struct answer *a, const struct trace_hits *hits, bool ra
     bool ok = true;
     for (uint32_t i = 0; i < hits->n && ok; i++)
         ok = put_found(a, hits->v[i].trace_id, raw, &scratch, &slice, &e);
-    if (!ok && !a->started) {
+    arena_fini(&scratch); /* whoever asks next, told to try a page, finds the memory free */
+    if (!ok && !a->started && one) {
+        answer_fail_trace(a, e.code, &e);
+    } else if (!ok && !a->started) {
         answer_fail_code(a, e.code, &e);
     } else if (!ok) {
         answer_break(a, str_from_c(answer_sentence(e.code, &e)));
@@ -153,7 +157,6 @@ static void send_traces(struct answer *a, const struct trace_hits *hits, bool ra
         answer_send(a, false);
     }
     buf_fini(&slice);
-    arena_fini(&scratch);
 }
 
 /* The search behind /traces and /trace-summaries. False when the answer is already complete. */
@@ -172,7 +175,40 @@ static void get_traces(struct http_req *r)
     struct jaeger_search s;
     struct trace_hits hits;
     if (answer_begin(&a, r, ANSWER_V3) && search(&a, &s, &hits))
-        send_traces(&a, &hits, s.raw);
+        send_traces(&a, &hits, s.raw, false);
+}
+
+/* Behind the result what v1's envelope has: which spans these are. */
+static void put_page_end(struct answer *a, const struct jaeger_get *q, uint64_t total)
+{
+    if (!a->buf.n && !a->started)
+        buf_add_str(&a->buf, result_head);
+    buf_addf(&a->buf, "]},\"total\":%llu,\"limit\":%u,\"offset\":%llu}", (unsigned long long)total,
+             q->limit, (unsigned long long)q->offset);
+}
+
+/* A page of a trace as it is stored. */
+static void send_page(struct answer *a, const struct jaeger_get *q)
+{
+    struct arena scratch = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
+    struct buf slice = buf_init(ANSWER_BUF_MAX);
+    struct trace *t;
+    struct err e = {0};
+    uint64_t total;
+    enum errc rc = snap_trace_page(answer_snap(a), a->tenant, q->id, q->offset, q->limit, &scratch,
+                                   &t, &total, &e);
+    if (rc == E_NOT_FOUND) {
+        answer_fail(a, 404, STR("No traces found"));
+    } else if (rc) {
+        answer_fail_code(a, rc, &e);
+    } else if (t->span_count && !put_trace(a, t, &scratch, &slice)) {
+        answer_break(a, STR("the page is larger than an answer may hold in memory"));
+    } else {
+        put_page_end(a, q, total);
+        answer_send(a, false);
+    }
+    buf_fini(&slice);
+    arena_fini(&scratch);
 }
 
 static void get_trace(struct http_req *r)
@@ -186,9 +222,13 @@ static void get_trace(struct http_req *r)
         answer_fail(&a, 400, why);
         return;
     }
+    if (q.paged) {
+        send_page(&a, &q);
+        return;
+    }
     struct trace_hit hit = {0};
     memcpy(hit.trace_id, q.id, 16);
-    send_traces(&a, &(struct trace_hits){.v = &hit, .n = 1}, q.raw);
+    send_traces(&a, &(struct trace_hits){.v = &hit, .n = 1}, q.raw, true);
 }
 
 /* --- summaries --- */
@@ -201,7 +241,7 @@ static void put_text(struct json_writer *w, struct str key, struct str value)
     }
 }
 
-static void put_count(struct json_writer *w, struct str key, uint32_t n)
+static void put_count(struct json_writer *w, struct str key, uint64_t n)
 {
     if (n) {
         json_key(w, key);
@@ -217,6 +257,38 @@ static void put_time(struct json_writer *w, struct str key, uint64_t ns)
     }
 }
 
+static void put_services(struct json_writer *w, const struct trace_summary *s)
+{
+    if (!s->service_count)
+        return;
+    JSON_KEY_C(w, "services");
+    json_array(w);
+    for (uint32_t i = 0; i < s->service_count; i++) {
+        json_object(w);
+        put_text(w, STR("name"), s->services[i].name);
+        put_count(w, STR("spanCount"), s->services[i].span_count);
+        put_count(w, STR("errorSpanCount"), s->services[i].error_count);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
+/* Our own, of a trace that is summarised as it is stored. */
+static void put_stored(struct json_writer *w, const struct trace_summary *s)
+{
+    JSON_KEY_C(w, "asStored");
+    json_bool(w, true);
+    put_count(w, STR("rootSpanCount"), s->root_count);
+    if (!s->others.span_count)
+        return;
+    JSON_KEY_C(w, "otherServices");
+    json_object(w);
+    put_count(w, STR("serviceCount"), s->other_services);
+    put_count(w, STR("spanCount"), s->others.span_count);
+    put_count(w, STR("errorSpanCount"), s->others.error_count);
+    json_object_end(w);
+}
+
 static void put_summary(struct json_writer *w, const struct trace_summary *s)
 {
     json_object(w);
@@ -229,33 +301,19 @@ static void put_summary(struct json_writer *w, const struct trace_summary *s)
     put_count(w, STR("spanCount"), s->span_count);
     put_count(w, STR("errorSpanCount"), s->error_count);
     put_count(w, STR("orphanSpanCount"), s->orphan_count);
-    if (s->service_count) {
-        JSON_KEY_C(w, "services");
-        json_array(w);
-        for (uint32_t i = 0; i < s->service_count; i++) {
-            json_object(w);
-            put_text(w, STR("name"), s->services[i].name);
-            put_count(w, STR("spanCount"), s->services[i].span_count);
-            put_count(w, STR("errorSpanCount"), s->services[i].error_count);
-            json_object_end(w);
-        }
-        json_array_end(w);
-    }
+    put_services(w, s);
+    if (s->stored)
+        put_stored(w, s);
     json_object_end(w);
 }
 
 static bool put_summary_of(struct answer *a, const uint8_t id[16], bool *any, struct arena *scratch,
                            struct err *e)
 {
-    struct trace *t;
     struct trace_summary s;
-    arena_reset(scratch);
-    enum errc rc = query_trace(answer_snap(a), a->tenant, id, false, &a->api->adjust, scratch, &t,
-                               e);
+    enum errc rc = query_summary(answer_snap(a), a->tenant, id, &a->api->adjust, scratch, &s, e);
     if (rc == E_NOT_FOUND)
         return true;
-    if (!rc && summarize_trace(t, scratch, &s))
-        rc = fail(e, E_NO_MEMORY, "a trace is larger than a query may hold in memory");
     if (rc)
         return false;
     if (!*any) {
@@ -294,11 +352,45 @@ static void get_summaries(struct http_req *r)
     arena_fini(&scratch);
 }
 
+/* Our own: of one trace, whatever its size; always as stored, in the form of the list. */
+static void get_summary(struct http_req *r)
+{
+    struct answer a;
+    struct jaeger_get q;
+    struct trace_summary s;
+    struct str why;
+    struct err e = {0};
+    if (!answer_begin(&a, r, ANSWER_V3))
+        return;
+    if (!jaeger_params_v3_get(r, r->params[0], &q, &why)) {
+        answer_fail(&a, 400, why);
+        return;
+    }
+    struct arena scratch = arena_init_within(a.api->memory, QUERY_ARENA_MAX);
+    enum errc rc = summarize_stored(answer_snap(&a), a.tenant, q.id, &summary_bounds, &scratch, &s,
+                                    &e);
+    if (rc == E_NOT_FOUND) {
+        answer_fail(&a, 404, STR("No traces found"));
+    } else if (rc) {
+        answer_fail_code(&a, rc, &e);
+    } else {
+        json_object(&a.w);
+        JSON_KEY_C(&a.w, "summaries");
+        json_array(&a.w);
+        put_summary(&a.w, &s);
+        json_array_end(&a.w);
+        json_object_end(&a.w);
+        answer_send(&a, true);
+    }
+    arena_fini(&scratch);
+}
+
 const struct http_route jaeger_v3_routes[] = {
     {"GET", "/api/v3/services", get_services, HTTP_ON_POOL},
     {"GET", "/api/v3/operations", get_operations, HTTP_ON_POOL},
     {"GET", "/api/v3/traces", get_traces, HTTP_ON_POOL},
     {"GET", "/api/v3/traces/{id}", get_trace, HTTP_ON_POOL},
     {"GET", "/api/v3/trace-summaries", get_summaries, HTTP_ON_POOL},
+    {"GET", "/api/v3/trace-summaries/{id}", get_summary, HTTP_ON_POOL},
 };
 const size_t jaeger_v3_route_count = ARRAY_LEN(jaeger_v3_routes);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One trace a row group at a time, however many there are: where its rows are, and chosen rows as
- * spans. A chain's parts are the last of its first row group, whole groups, and the first of its
- * last, so its rows follow each other in the block: a row has a number in the block, and a parent
- * is as many rows away as its code says. */
+/* One trace a row group at a time, however many there are: where its rows are, what its spans are
+ * counted by, and chosen rows as spans. A chain's parts are the last of its first row group, whole
+ * groups, and the first of its last, so its rows follow each other in the block: a row has a number
+ * in the block, and a parent is as many rows away as its code says. */
 #include "store/trace/block_read.h"
 
 #include <stdlib.h>
@@ -17,28 +17,15 @@ static uint64_t group_row(const struct block *b, uint32_t group)
     return row;
 }
 
-static bool part_keys(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
-                      uint64_t first, block_key *each, void *arg)
-{
-    struct rows *g = rows_get(r, s, group);
-    const uint8_t *ids;
-    const uint64_t *step;
-    if (!g || !rows_bytes(g, COL_SPAN_ID, g->g->rows * (size_t)8, &ids) ||
-        !rows_nums(g, COL_START, g->g->rows, &step))
-        return false;
-    if (!ids)
-        return reader_bad(r, "span id");
-    uint64_t start = num_at(g->trace_start, part);
-    for (uint32_t i = g->row_at[part]; i < g->row_at[part + 1]; i++) {
-        start += num_at(step, i);
-        if (!each(arg, start, ids + (size_t)i * 8, first + i))
-            return reader_no_memory(r);
-    }
-    return true;
-}
+/* --- each part --- */
 
-static bool trace_keys(struct reader *r, const uint8_t id[16], uint64_t min_ns, uint64_t max_ns,
-                       block_key *each, void *arg)
+/* What is done with the rows of one part. */
+typedef bool part_rows(void *arg, struct reader *r, const struct shared *s, uint32_t group,
+                       uint32_t part);
+
+/* Parts in row groups that have starts in [min, max]. */
+static bool each_part(struct reader *r, const uint8_t id[16], uint64_t min_ns, uint64_t max_ns,
+                      part_rows *each, void *arg)
 {
     const struct block *b = r->b;
     const struct shared *s = shared_read(r);
@@ -47,8 +34,7 @@ static bool trace_keys(struct reader *r, const uint8_t id[16], uint64_t min_ns, 
         uint32_t group = w.group, part = w.part;
         do {
             const struct group *g = &b->groups[group];
-            if (g->min_ns <= max_ns && g->max_ns >= min_ns &&
-                !part_keys(r, s, group, part, group_row(b, group), each, arg))
+            if (g->min_ns <= max_ns && g->max_ns >= min_ns && !each(arg, r, s, group, part))
                 return false;
             reader_forget(r, PAGE_READER_KEEP);
             if (!(s = shared_read(r)))
@@ -59,14 +45,94 @@ static bool trace_keys(struct reader *r, const uint8_t id[16], uint64_t min_ns, 
     return !r->code;
 }
 
+struct key_walk {
+    block_key *each;
+    void *arg;
+};
+
+static bool part_keys(void *arg, struct reader *r, const struct shared *s, uint32_t group,
+                      uint32_t part)
+{
+    const struct key_walk *w = arg;
+    struct rows *g = rows_get(r, s, group);
+    const uint8_t *ids;
+    const uint64_t *step;
+    if (!g || !rows_bytes(g, COL_SPAN_ID, g->g->rows * (size_t)8, &ids) ||
+        !rows_nums(g, COL_START, g->g->rows, &step))
+        return false;
+    if (!ids)
+        return reader_bad(r, "span id");
+    uint64_t start = num_at(g->trace_start, part), first = group_row(r->b, group);
+    for (uint32_t i = g->row_at[part]; i < g->row_at[part + 1]; i++) {
+        start += num_at(step, i);
+        if (!w->each(w->arg, start, ids + (size_t)i * 8, first + i))
+            return reader_no_memory(r);
+    }
+    return true;
+}
+
 enum errc block_trace_keys(struct block *b, const uint8_t id[16], uint64_t min_ns, uint64_t max_ns,
                            struct budget *budget, block_key *each, void *arg, struct err *e)
 {
+    struct key_walk w = {each, arg};
     if (!block_may_have(b, id))
         return E_OK;
     struct reader *r = reader_take(b, e);
     r->a.budget = budget;
-    trace_keys(r, id, min_ns, max_ns, each, arg);
+    each_part(r, id, min_ns, max_ns, part_keys, &w);
+    return reader_give(r);
+}
+
+struct glance_walk {
+    span_glance_each *each;
+    void *arg;
+};
+
+static bool part_glances(void *arg, struct reader *r, const struct shared *s, uint32_t group,
+                         uint32_t part)
+{
+    const struct glance_walk *w = arg;
+    struct rows *g = rows_get(r, s, group);
+    uint32_t n = g ? g->g->rows : 0;
+    const uint8_t *ids;
+    const uint64_t *step, *duration;
+    if (!g || !rows_shapes(g, TABLE_SPAN) || !rows_parents(g) ||
+        !rows_bytes(g, COL_SPAN_ID, n * (size_t)8, &ids) || !rows_nums(g, COL_START, n, &step) ||
+        !rows_nums(g, COL_DURATION, n, &duration))
+        return false;
+    if (!ids)
+        return reader_bad(r, "span id");
+    const struct rows_table *t = &g->table[TABLE_SPAN];
+    struct span_glance x = {.start_ns = num_at(g->trace_start, part)};
+    uint32_t orphan = g->orphan_ids ? g->orphan_at[part] : 0;
+    for (uint32_t i = g->row_at[part]; i < g->row_at[part + 1]; i++) {
+        uint32_t k = (uint32_t)t->local[i];
+        const struct shared_shape *shape = &s->shapes[TABLE_SPAN][t->shape[k]];
+        uint64_t code = num_at(g->parent, i);
+        x.start_ns += num_at(step, i);
+        x.end_ns = x.start_ns + (uint64_t)unzigzag(num_at(duration, t->first[k] + t->rank[i]));
+        x.service = s->services[shape->origin];
+        x.name = s->strings[shape->name];
+        x.status = shape->status;
+        x.span_id = load_u64be(ids + (size_t)i * 8);
+        x.parent = code == PARENT_NONE     ? GLANCE_ROOT
+                   : code == PARENT_ORPHAN ? GLANCE_PARENT_BY_ID
+                                           : GLANCE_PARENT_STORED;
+        x.parent_id = code == PARENT_ORPHAN ? load_u64be(g->orphan_ids + (size_t)8 * orphan++) : 0;
+        w->each(w->arg, &x);
+    }
+    return true;
+}
+
+enum errc block_trace_glances(struct block *b, const uint8_t id[16], struct budget *budget,
+                              span_glance_each *each, void *arg, struct err *e)
+{
+    struct glance_walk w = {each, arg};
+    if (!block_may_have(b, id))
+        return E_OK;
+    struct reader *r = reader_take(b, e);
+    r->a.budget = budget;
+    each_part(r, id, 0, UINT64_MAX, part_glances, &w);
     return reader_give(r);
 }
 

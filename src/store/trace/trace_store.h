@@ -152,6 +152,29 @@ MUST_CHECK enum errc snap_trace_page(struct snap *s, struct str tenant, const ui
                                      uint64_t offset, uint32_t limit, struct arena *a,
                                      struct trace **out, uint64_t *total, struct err *e);
 
+/* What a span is counted by. Ids are big-endian; views live until each() returns. */
+struct span_glance {
+    uint64_t start_ns, end_ns, span_id;
+    enum {
+        GLANCE_ROOT,
+        GLANCE_PARENT_STORED, /* it is in the trace: the block says so */
+        GLANCE_PARENT_BY_ID   /* it may be */
+    } parent;
+    uint64_t parent_id; /* GLANCE_PARENT_BY_ID */
+    struct str service, name;
+    enum span_status status;
+};
+typedef void span_glance_each(void *arg, const struct span_glance *s);
+
+/* Every span of the trace once, as stored, from part to part of the store: in the order in which
+ * snap_trace gathers them before it sorts. One pass, linear in the trace; ids_only: only span_id
+ * and start_ns are set, and columns that the others need are not read. Memory, however large the
+ * trace, is one row group and the names and shapes of its block, within the budget. E_NOT_FOUND;
+ * E_NO_MEMORY when the budget has not even that. */
+MUST_CHECK enum errc snap_trace_glance(struct snap *s, struct str tenant, const uint8_t id[16],
+                                       bool ids_only, struct budget *budget, span_glance_each *each,
+                                       void *arg, struct err *e);
+
 /* Traces with a matching span, newest first, exact: the `limit` newest of all. */
 MUST_CHECK enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,
                                  struct trace_hits *out, struct err *e);

@@ -3,6 +3,7 @@
  * place, with and without a budget. Traces lie in several blocks, row groups and memtables at once.
  */
 #include "base/os/sim.h"
+#include "engine/query/query.h"
 #include "store/trace/match.h"
 #include "store/trace/trace_store.h"
 #include "tests/harness.h"
@@ -19,6 +20,7 @@ struct shape {
     uint32_t blocks;                 /* the last batches stay in memory */
     bool merged;                     /* blocks are merged */
     bool huge;                       /* half of all spans are of one trace */
+    bool doubled;                    /* some spans have the id of another, some come twice */
     uint64_t spread_ns;
 };
 
@@ -55,6 +57,8 @@ static void add_span(struct batch_builder *bb, const struct shape *w, uint32_t a
     static uint64_t made[256];               /* parents are near and far, or never come */
     uint64_t *slot = &made[roll(ARRAY_LEN(made))];
     store_u64le(s->span_id, test_rand() | 1);
+    if (w->doubled && *slot && !roll(4))
+        memcpy(s->span_id, slot, 8);
     if (roll(5))
         store_u64le(s->parent_id, roll(9) ? *slot : test_rand());
     *slot = load_u64le(s->span_id);
@@ -67,7 +71,19 @@ static void add_span(struct batch_builder *bb, const struct shape *w, uint32_t a
     s->status = (uint8_t)(roll(5) ? 0 : roll(STATUS_COUNT));
     bb_name(bb, s, numbered(buf, "op", roll(4)));
     bb_attr_str(bb, STR("key"), ATTR_STR, numbered(buf, "v", roll(30)));
+    struct span_rec twice = *s;
     CHECK(bb_span_end(bb));
+    if (w->doubled && !roll(10)) {
+        s = bb_span(bb);
+        memcpy(s->trace_id, twice.trace_id, 16);
+        memcpy(s->span_id, twice.span_id, 8);
+        memcpy(s->parent_id, twice.parent_id, 8);
+        s->start_ns = twice.start_ns;
+        s->end_ns = twice.end_ns;
+        s->status = twice.status;
+        bb_name(bb, s, STR("again"));
+        CHECK(bb_span_end(bb));
+    }
 }
 
 static struct batch *random_batch(struct batch_builder *bb, const struct shape *w, uint32_t at)
@@ -438,4 +454,156 @@ TEST(trace_pages_are_the_whole_trace)
                                       .huge = true,
                                       .merged = true,
                                       .spread_ns = 1000000});
+}
+
+/* --- the summary of a trace of any size --- */
+
+static void same_service(const struct service_summary *x, const struct service_summary *y)
+{
+    CHECK_STR(x->name, y->name);
+    CHECK_INT(x->span_count, y->span_count);
+    CHECK_INT(x->error_count, y->error_count);
+}
+
+/* Listed are the most frequent; nobody is lost. */
+static void same_services(const struct trace_summary *got, const struct trace_summary *all,
+                          const struct summary_bounds *b)
+{
+    uint64_t spans = got->others.span_count, errors = got->others.error_count, least = UINT64_MAX;
+    bool told_apart = all->service_count <= b->services_held;
+    CHECK(got->service_count <= b->services_shown);
+    for (uint32_t i = 0, k = 0; i < got->service_count; i++, k++) {
+        while (!str_eq(all->services[k].name, got->services[i].name))
+            k++; /* both are sorted */
+        if (told_apart)
+            same_service(&got->services[i], &all->services[k]);
+        spans += got->services[i].span_count;
+        errors += got->services[i].error_count;
+        least = min_u64(least, got->services[i].span_count);
+    }
+    CHECK_INT(spans, all->span_count);
+    CHECK_INT(errors, all->error_count);
+    if (!told_apart) {
+        CHECK(got->other_services == 0 && got->others.span_count);
+        return;
+    }
+    CHECK_INT(got->service_count + got->other_services, all->service_count);
+    uint32_t larger = 0;
+    for (uint32_t i = 0; i < all->service_count; i++)
+        larger += all->services[i].span_count > least;
+    CHECK(larger < got->service_count);
+}
+
+static void same_summary(struct world *w, const uint8_t id[16], const struct trace_summary *all,
+                         const struct summary_bounds *b)
+{
+    struct arena a = arena_init(64 * MIB);
+    struct trace_summary got;
+    CHECK_OK(summarize_stored(w->snap, STR("default"), id, b, &a, &got, NULL));
+    CHECK(got.stored && memcmp(got.trace_id, id, 16) == 0);
+    CHECK_INT(got.span_count, all->span_count);
+    CHECK_INT(got.error_count, all->error_count);
+    CHECK_INT(got.root_count, all->root_count);
+    CHECK_INT(got.orphan_count, all->orphan_count);
+    CHECK(got.min_start_ns == all->min_start_ns && got.max_end_ns == all->max_end_ns);
+    CHECK_STR(got.root_service, all->root_service);
+    CHECK_STR(got.root_operation, all->root_operation);
+    same_services(&got, all, b);
+    arena_fini(&a);
+}
+
+static void check_summaries(const struct shape *shape)
+{
+    /* One service more than is held; parents in one round, in some, and each in its own. */
+    static const struct summary_bounds bounds[] = {
+        {100, 100, 65536}, {1, 100, 1000}, {2, 3, 100}, {2, 2, 65536}, {3, 1, 7}};
+    struct world w;
+    world_make(&w, shape);
+    for (uint32_t trace = 1; trace <= shape->traces && trace <= 5; trace++) {
+        struct arena a = arena_init(GIB);
+        struct trace_summary all;
+        struct trace *whole;
+        uint8_t id[16] = {(uint8_t)trace, [15] = (uint8_t)(trace * 37)};
+        CHECK_OK(snap_trace(w.snap, STR("default"), id, &a, &whole, NULL));
+        for (uint32_t i = 0; i < whole->span_count; i++)
+            if (whole->spans[i]->end_ns < whole->spans[i]->start_ns)
+                whole->spans[i]->end_ns = whole->spans[i]->start_ns + 1;
+        CHECK_OK(summarize_trace(whole, &a, &all));
+        CHECK(all.orphan_count && all.root_count > 1);
+        for (size_t i = 0; i < ARRAY_LEN(bounds); i++)
+            if (whole->span_count <= 100 * bounds[i].awaited) /* else many rounds */
+                same_summary(&w, id, &all, &bounds[i]);
+        arena_fini(&a);
+    }
+    world_fini(&w);
+}
+
+TEST(trace_summary_of_any_size_is_that_of_the_whole)
+{
+    static const struct shape shapes[] = {
+        {.batches = 30, .spans = 40, .traces = 5, .spread_ns = 1000, .doubled = true},
+        {.batches = 40, .spans = 100, .traces = 5, .blocks = 6, .huge = true, .spread_ns = 1000000},
+        {.batches = 40,
+         .spans = 300,
+         .traces = 5,
+         .blocks = 6,
+         .huge = true,
+         .doubled = true,
+         .spread_ns = 1000},
+        {.batches = 40,
+         .spans = 1000,
+         .traces = 5,
+         .blocks = 8,
+         .huge = true,
+         .merged = true,
+         .doubled = true,
+         .spread_ns = 1000000}};
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+        check_summaries(&shapes[i]);
+}
+
+TEST(trace_summary_of_no_trace_and_of_no_memory)
+{
+    struct world w;
+    struct err e = {0};
+    struct trace_summary s;
+    struct arena a = arena_init(64 * MIB), small = arena_init(100 * KIB);
+    uint8_t id[16] = {1, [15] = 37}, none[16] = {0xff};
+    world_make(&w, &(struct shape){
+                       .batches = 20, .spans = 50, .traces = 5, .blocks = 3, .spread_ns = 1000});
+    CHECK_INT(summarize_stored(w.snap, STR("default"), none, &summary_bounds, &a, &s, &e),
+              E_NOT_FOUND);
+    CHECK_INT(summarize_stored(w.snap, STR("other"), id, &summary_bounds, &a, &s, &e), E_NOT_FOUND);
+    CHECK_INT(summarize_stored(w.snap, STR("default"), id, &summary_bounds, &small, &s, &e),
+              E_NO_MEMORY);
+    arena_fini(&a);
+    arena_fini(&small);
+    world_fini(&w);
+}
+
+/* The same question, answered adjusted while there is memory, and as stored when there is not. */
+TEST(trace_summary_falls_back_to_what_is_stored)
+{
+    static const struct adjust_config adjust = {0};
+    struct world w;
+    struct trace_summary s;
+    uint8_t id[16] = {1, [15] = 37};
+    struct budget small = {.max = 8 * MIB};
+    struct arena a = arena_init(GIB), within = arena_init_within(&small, GIB);
+    world_make(&w, &(struct shape){.batches = 40,
+                                   .spans = 1000,
+                                   .traces = 5,
+                                   .blocks = 8,
+                                   .huge = true,
+                                   .merged = true,
+                                   .spread_ns = 1000000});
+    CHECK_OK(query_summary(w.snap, STR("default"), id, &adjust, &a, &s, NULL));
+    CHECK(!s.stored);
+    uint64_t spans = s.span_count;
+    CHECK_OK(query_summary(w.snap, STR("default"), id, &adjust, &within, &s, NULL));
+    CHECK(s.stored && s.span_count == spans);
+    arena_fini(&a);
+    arena_fini(&within);
+    CHECK_INT(small.used, 0);
+    world_fini(&w);
 }
