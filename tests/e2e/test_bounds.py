@@ -69,6 +69,10 @@ def expired_spans_are_not_read():
         equal(get(s.url("/api/services"))["data"] or [], [])
 
 
+def rfc3339(ns):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ns // 10**9))
+
+
 def peak_bytes(server):
     with open(f"/proc/{server.process.pid}/status") as f:
         return int(next(line for line in f if line.startswith("VmHWM")).split()[1]) * 1024
@@ -161,3 +165,75 @@ def memory_holds_with_everything_at_once():
         if release:
             check(peak_bytes(s) < budget + (128 << 20), "resident", peak_bytes(s))
         s.stop()
+
+
+def first_page(server, trace):
+    return f"lymer trace {trace} --offset 0 --limit 1000 --url {server.url('')}"
+
+
+@scenario
+def a_trace_too_large_for_memory_is_summarised_and_its_pages_are_drawn():
+    spans, late = int(os.environ.get("LYMER_HUGE_TRACE", 300_000)), 1000
+    with Server("--max-memory=64MiB") as s:
+        said = json.loads(lymer("load", "--endpoint", f"grpc://127.0.0.1:{s.port('grpc')}", "--profile", "flat", "--spans", str(spans),
+                                "--traces", "1").stdout.decode().splitlines()[-1])
+        equal(said["spans_accepted"], spans, "taken")
+        now, own = time.time_ns(), s.url("")
+        window = {"query.startTimeMin": rfc3339(now - 3600 * 10**9), "query.startTimeMax": rfc3339(now + 60 * 10**9)}
+        listed = get(s.url("/api/v3/trace-summaries"), window)["summaries"]
+        equal(len(listed), 1, "listed")
+        trace, before = listed[0]["traceId"], listed[0]
+        equal((before["spanCount"], before["rootSpanCount"], before["asStored"]), (spans, 1, True), "the trace as it came")
+
+        # Late spans of another service: some of a parent that is there, some of one that never comes, one a second root.
+        page = get(s.url(f"/api/v3/traces/{trace}"), {"offset": 0, "limit": 1})
+        equal((page["total"], page["limit"], page["offset"]), (spans, 1, 0), "page")
+        first = page["result"]["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+        start = int(first["startTimeUnixNano"])
+        rows = [{"traceId": trace, "spanId": f"{0xabcd << 32 | i:016x}", "name": "late", "kind": 1,
+                 "parentSpanId": first["spanId"] if i % 2 else "00000000deadbeef",
+                 "startTimeUnixNano": str(start + i), "endTimeUnixNano": str(start + i + 10), "status": {"code": 2 if i % 4 == 0 else 0}}
+                for i in range(1, late + 1)]
+        rows[-1] |= {"parentSpanId": "", "name": "second root"}
+        equal(send(s, {"resourceSpans": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "late"}}]},
+                                          "scopeSpans": [{"spans": rows}]}]})[0], 200)
+        total = spans + late
+        for path, params in ((f"/api/v3/trace-summaries/{trace}", None), ("/api/v3/trace-summaries", window)):
+            after = get(s.url(path), params)["summaries"][0]
+            equal({k: after[k] for k in ("spanCount", "rootSpanCount", "orphanSpanCount", "rootOperationName")},
+                  {"spanCount": total, "rootSpanCount": 2, "orphanSpanCount": late // 2 - 1, "rootOperationName": before["rootOperationName"]},
+                  "with late spans")
+            equal(after["errorSpanCount"], before.get("errorSpanCount", 0) + late // 4, "errors")
+            equal(next(x for x in after["services"] if x["name"] == "late"),
+                  {"name": "late", "spanCount": late, "errorSpanCount": late // 4}, "service")
+            equal(sum(x["spanCount"] for x in after["services"]), total, "spans of all services")
+            equal(after["minStartTimeUnixNano"], str(start), "start")
+        equal(get(s.url("/api/v3/trace-summaries/" + "1" * 32), raw=True)[0], 404, "no such trace")
+
+        # The command: not a bare error, but the summary and what to type; which then works.
+        whole = lymer("trace", trace, "--url", own)
+        text = whole.stdout.decode()
+        check(f"{total:,} spans" in text and "2 roots" in text and first_page(s, trace) in text, text)
+        check("--max-memory" in whole.stderr.decode(), whole.stderr)
+        answer = lymer("trace", trace, "--url", own, "-o", "json", ok=False)
+        equal(answer.returncode, 1, "no data is no success")
+        data = json.loads(answer.stdout)
+        equal((data["data"], data["summary"]["spans"], data["firstPage"]), ([], total, first_page(s, trace)), "json")
+        answer = lymer("trace", trace, "--url", own, "-o", "otlp", ok=False)
+        equal((answer.returncode, answer.stdout), (1, b""), "otlp")
+        check(first_page(s, trace) in answer.stderr.decode(), answer.stderr)
+        drawn = lymer(*data["firstPage"].split()[1:], env={"LC_ALL": "C.UTF-8"})
+        check(f"spans 1–1,000 of {total:,}" in drawn.stdout.decode(), drawn.stdout[:500])
+        check(b"--offset 1000" in drawn.stderr, drawn.stderr)
+        last = lymer("trace", trace, "--url", own, "--offset", str(total - 5), "--ascii")
+        check(f"spans {total - 4:,}-{total:,} of {total:,}" in last.stdout.decode(), last.stdout)
+        equal(last.stderr, b"", "nothing more")
+        page = json.loads(lymer("trace", trace, "--url", own, "--offset", "10", "--limit", "7", "-o", "json").stdout)
+        equal((page["total"], page["offset"], page["limit"], len(page["data"][0]["spans"])), (total, 10, 7, 7), "page as json")
+        equal(lymer("trace", trace, "--url", own, "--offset", str(total), ok=False).returncode, 3, "behind the end")
+        check(lymer("search", "--url", own, "-o", "id").stdout.decode().strip() == trace, "search")
+        if "release" in os.path.realpath(LYMER):  # sanitizers take more
+            check(peak_bytes(s) < 128 << 20, "resident", peak_bytes(s))
+        s.stop()
+        page = json.loads(lymer("trace", trace, "--data", s.data, "--offset", str(total - 3), "-o", "json").stdout)
+        equal((page["total"], len(page["data"][0]["spans"])), (total, 3), "of a directory")

@@ -1,45 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* search, trace, services, ops, deps. */
+/* search, services, ops, deps. */
 #include "app/cli/commands.h"
 #include "app/cli/source.h"
 #include "app/cli/term.h"
-#include "app/cli/waterfall.h"
 #include "base/num.h"
-#include "codec/jaeger_json.h"
 #include "codec/json.h"
-#include "codec/otlp.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
-#define OUT_MAX      (2 * GIB)
-#define INPUT_MAX    (256 * MIB)
-#define HOUR_NS      (3600 * NS_PER_S)
-#define SINCE_NS     (48 * HOUR_NS)
-#define ROWS_DEFAULT "200"
-
-/* Prints and frees; keeps the exit code. */
-static int finish(struct source *s, struct buf *out, int code)
-{
-    if (out->failed)
-        code = cli_fail(s->cli, CLI_TRUE, "the output is larger than %zu bytes", out->max);
-    else
-        cli_out(buf_str(out));
-    buf_fini(out);
-    source_close(s);
-    return code;
-}
+#define HOUR_NS  (3600 * NS_PER_S)
+#define SINCE_NS (48 * HOUR_NS)
 
 static int finish_err(struct source *s, struct buf *out, const struct err *e)
 {
     buf_fini(out);
     int code = cli_fail_err(s->cli, e);
-    source_close(s);
-    return code;
-}
-
-static int close_with(struct source *s, int code)
-{
     source_close(s);
     return code;
 }
@@ -80,6 +55,10 @@ static void summary_json(struct json_writer *w, const struct trace_summary *t, s
     for (uint32_t i = 0; i < t->service_count; i++)
         json_str(w, t->services[i].name);
     json_array_end(w);
+    if (t->other_services) {
+        JSON_KEY_C(w, "otherServices");
+        json_u64(w, t->other_services);
+    }
     if (cursor.n) {
         JSON_KEY_C(w, "nextCursor");
         json_str(w, cursor);
@@ -208,12 +187,12 @@ static int search(struct cli *c)
     uint64_t limit;
     int code = source_open(&s, c);
     if (code)
-        return close_with(&s, code);
+        return source_end(&s, code);
     if (!cli_u64(c, "limit", 1, QUERY_LIMIT_MAX, &limit) || !source_query(&s, SINCE_NS, &q) ||
         !order_from(c, &q, &after))
-        return close_with(&s, CLI_USAGE);
+        return source_end(&s, CLI_USAGE);
     q.limit = (uint32_t)limit;
-    struct buf out = buf_init(OUT_MAX);
+    struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_search(&s, &q, &page, &e))
         return finish_err(&s, &out, &e);
     print_page(&page, cli_choice(c, "output"), &out);
@@ -224,7 +203,7 @@ static int search(struct cli *c)
         fprintf(stderr, "there is more: --cursor %.*s\n", STR_ARG(page.cursor));
     if (!found)
         fprintf(stderr, "no traces found\n");
-    return finish(&s, &out, found ? CLI_OK : CLI_NOT_FOUND);
+    return source_finish(&s, &out, found ? CLI_OK : CLI_NOT_FOUND);
 }
 
 const struct cli_command cli_search = {
@@ -236,119 +215,6 @@ const struct cli_command cli_search = {
                "printed. Exit code 3 when there is none.",
     .options = search_options,
     .run = search,
-};
-
-/* --- trace --- */
-
-static const struct cli_option trace_options[] = {
-    {"output", "FORMAT", "waterfall", "waterfall|json|otlp", "json is Jaeger's, otlp OTLP/JSON"},
-    {"width", "CELLS", "0", NULL, "Width; 0: the terminal's"},
-    {"ascii", NULL, NULL, NULL, "Draw with ASCII only"},
-    {"rows", "N", ROWS_DEFAULT, NULL, "Spans to draw at most, the rest is counted; 0: all"},
-    {"raw", NULL, NULL, NULL, "As stored, without the adjustments of the query API"},
-    SOURCE_OPTIONS,
-    {0}};
-
-static enum errc read_input(const char *name, struct buf *in, struct err *e)
-{
-    if (strcmp(name, "-") != 0)
-        return os_read_file(os_posix(), name, in, e);
-    for (;;) {
-        if (!buf_reserve(in, 64 * KIB))
-            return fail(e, E_TOO_BIG, "the input is larger than %zu bytes", in->max);
-        ssize_t n = read(STDIN_FILENO, in->p + in->n, in->cap - in->n);
-        if (n < 0)
-            return fail_errno(e, E_IO, "standard input");
-        if (n == 0)
-            return E_OK;
-        in->n += (size_t)n;
-    }
-}
-
-static bool looks_like_json(struct str s)
-{
-    while (s.n && (s.p[0] == ' ' || s.p[0] == '\n' || s.p[0] == '\t' || s.p[0] == '\r'))
-        s = str_skip(s, 1);
-    return s.n && s.p[0] == '{';
-}
-
-static int draw(struct source *s, struct trace *t)
-{
-    const struct cli *c = s->cli;
-    uint64_t width, rows;
-    struct buf out = buf_init(OUT_MAX);
-    if (!cli_u64(c, "width", 0, 1000, &width) || !cli_u64(c, "rows", 0, UINT32_MAX, &rows))
-        return finish(s, &out, CLI_USAGE);
-    unsigned format = cli_choice(c, "output");
-    if (format == 1) {
-        struct json_writer w = json_writer_init(&out, 0);
-        json_object(&w);
-        JSON_KEY_C(&w, "data");
-        json_array(&w);
-        out.failed |= !jaeger_json_trace(&w, t, &s->arena, NULL);
-        json_array_end(&w);
-        json_object_end(&w);
-        buf_add_char(&out, '\n');
-    } else if (format == 2) {
-        otlp_encode_traces_json(t->spans, t->span_count, &out);
-        buf_add_char(&out, '\n');
-    } else {
-        struct waterfall_style style = {.width = width ? (unsigned)(width < 40 ? 40 : width)
-                                                       : term_width(),
-                                        .ascii = cli_switch(c, "ascii") || !term_utf8(),
-                                        .color = term_color(),
-                                        .rows = (uint32_t)rows};
-        if (!waterfall_write(t, &style, &s->arena, &out))
-            return finish(s, &out, cli_fail(c, CLI_TRUE, "the trace is too large to draw"));
-    }
-    return finish(s, &out, CLI_OK);
-}
-
-static int trace_from_file(struct source *s, const char *name)
-{
-    struct trace *t;
-    struct err e = {0};
-    struct buf in = buf_init(INPUT_MAX);
-    enum errc code = read_input(name, &in, &e);
-    if (!code)
-        code = source_decode(s, buf_str(&in), looks_like_json(buf_str(&in)), &t, &e);
-    buf_fini(&in);
-    return code ? close_with(s, cli_fail_err(s->cli, &e)) : draw(s, t);
-}
-
-static int show_trace(struct cli *c)
-{
-    struct source s;
-    struct trace *t;
-    struct err e = {0};
-    uint8_t id[16];
-    const char *what = c->args[0];
-    bool is_id = jaeger_trace_id_parse(str_from_c(what), id, &e) == E_OK;
-    if (!is_id || strcmp(what, "-") == 0) {
-        s = (struct source){.cli = c, .client.fd = -1, .arena = arena_init(4 * GIB)};
-        if (strcmp(what, "-") != 0 && access(what, F_OK) != 0)
-            return close_with(&s, cli_fail(c, CLI_USAGE,
-                                           "\"%.100s\" is neither a trace id (%s) nor a file", what,
-                                           err_msg(&e)));
-        return trace_from_file(&s, what);
-    }
-    int code = source_open(&s, c);
-    if (code)
-        return close_with(&s, code);
-    if (source_trace(&s, id, cli_switch(c, "raw"), &t, &e))
-        return close_with(&s, cli_fail_err(c, &e));
-    return draw(&s, t);
-}
-
-const struct cli_command cli_trace = {
-    .name = "trace",
-    .args = "ID|FILE|-",
-    .args_min = 1,
-    .args_max = 1,
-    .summary = "Show a trace as a waterfall",
-    .details = "FILE or - (standard input) holds OTLP, as JSON or protobuf.",
-    .options = trace_options,
-    .run = show_trace,
 };
 
 /* --- services, ops, deps --- */
@@ -364,8 +230,8 @@ static int services(struct cli *c)
     size_t n;
     int code = source_open(&s, c);
     if (code)
-        return close_with(&s, code);
-    struct buf out = buf_init(OUT_MAX);
+        return source_end(&s, code);
+    struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_services(&s, &v, &n, &e))
         return finish_err(&s, &out, &e);
     struct json_writer w = json_writer_init(&out, 0);
@@ -384,7 +250,7 @@ static int services(struct cli *c)
         json_array_end(&w);
         buf_add_char(&out, '\n');
     }
-    return finish(&s, &out, CLI_OK);
+    return source_finish(&s, &out, CLI_OK);
 }
 
 const struct cli_command cli_services = {.name = "services",
@@ -404,8 +270,8 @@ static int operations(struct cli *c)
     size_t n;
     int code = source_open(&s, c);
     if (code)
-        return close_with(&s, code);
-    struct buf out = buf_init(OUT_MAX);
+        return source_end(&s, code);
+    struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_operations(&s, str_from_c(c->args[0]), &v, &n, &e))
         return finish_err(&s, &out, &e);
     struct json_writer w = json_writer_init(&out, 0);
@@ -432,7 +298,7 @@ static int operations(struct cli *c)
     }
     if (!n)
         fprintf(stderr, "no operations of \"%s\"\n", c->args[0]);
-    return finish(&s, &out, n ? CLI_OK : CLI_NOT_FOUND);
+    return source_finish(&s, &out, n ? CLI_OK : CLI_NOT_FOUND);
 }
 
 const struct cli_command cli_ops = {.name = "ops",
@@ -508,10 +374,10 @@ static int dependencies(struct cli *c)
     uint64_t since, now = os_now_ns(os_posix());
     int code = source_open(&s, c);
     if (code)
-        return close_with(&s, code);
+        return source_end(&s, code);
     if (!cli_duration(c, "since", &since))
-        return close_with(&s, CLI_USAGE);
-    struct buf out = buf_init(OUT_MAX);
+        return source_end(&s, CLI_USAGE);
+    struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_dependencies(&s, since < now ? now - since : 0, now, &v, &n, &e))
         return finish_err(&s, &out, &e);
     unsigned format = cli_choice(c, "output");
@@ -524,7 +390,7 @@ static int dependencies(struct cli *c)
     if (format == 1)
         json_array_end(&w);
     buf_add_c(&out, after[format]);
-    return finish(&s, &out, CLI_OK);
+    return source_finish(&s, &out, CLI_OK);
 }
 
 const struct cli_command cli_deps = {.name = "deps",

@@ -17,6 +17,7 @@
 #define ANSWER_MAX (512 * MIB)
 #define TIMEOUT_NS (30 * NS_PER_S)
 #define ARENA_MAX  (4 * GIB)
+#define SAID_MAX   220 /* of a server's sentence */
 
 /* --- opening --- */
 
@@ -74,10 +75,27 @@ void source_close(struct source *s)
         batch_unref(s->held);
 }
 
+int source_finish(struct source *s, struct buf *out, int code)
+{
+    if (out->failed)
+        code = cli_fail(s->cli, CLI_TRUE, "the output is larger than %zu bytes", out->max);
+    else
+        cli_out(buf_str(out));
+    buf_fini(out);
+    source_close(s);
+    return code;
+}
+
+int source_end(struct source *s, int code)
+{
+    source_close(s);
+    return code;
+}
+
 /* --- HTTP --- */
 
 /* Takes Jaeger's sentence out of an error body, or the body as it is. */
-static void error_sentence(struct str body, char out[160])
+static void error_sentence(struct str body, char out[SAID_MAX])
 {
     static const char *const keys[] = {"\"msg\":\"", "\"message\":\""};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -89,7 +107,7 @@ static void error_sentence(struct str body, char out[160])
             break;
         }
     }
-    int n = snprintf(out, 160, "%.*s", STR_ARG(str_take(body, 150)));
+    int n = snprintf(out, SAID_MAX, "%.*s", STR_ARG(str_take(body, SAID_MAX - 1)));
     while (n > 0 && (unsigned char)out[n - 1] <= ' ')
         out[--n] = 0;
 }
@@ -98,7 +116,7 @@ static void error_sentence(struct str body, char out[160])
 static enum errc ask(struct source *s, const struct buf *path, struct str *body, struct err *e)
 {
     struct client_answer a;
-    char said[160];
+    char said[SAID_MAX];
     if (path->failed)
         return fail(e, E_USAGE, "the question is too long");
     enum errc code = client_call(&s->client, "GET", path->p, s->headers, STR_NONE, ANSWER_MAX, NULL,
@@ -322,9 +340,9 @@ static void summary_services(struct trace_summary *t, struct json_reader *r, str
             if (str_eq(key, STR("name")))
                 one.name = r->text;
             else if (str_eq(key, STR("spanCount")))
-                one.span_count = (uint32_t)u64_of(r->text);
+                one.span_count = u64_of(r->text);
             else if (str_eq(key, STR("errorSpanCount")))
-                one.error_count = (uint32_t)u64_of(r->text);
+                one.error_count = u64_of(r->text);
             else
                 json_skip(r);
         }
@@ -332,6 +350,19 @@ static void summary_services(struct trace_summary *t, struct json_reader *r, str
             return;
         t->services[t->service_count++] = one;
     }
+}
+
+static void others_field(void *arg, struct str key, struct json_reader *r)
+{
+    struct trace_summary *t = arg;
+    if (str_eq(key, STR("serviceCount")))
+        t->other_services = (uint32_t)u64_of(r->text);
+    else if (str_eq(key, STR("spanCount")))
+        t->others.span_count = u64_of(r->text);
+    else if (str_eq(key, STR("errorSpanCount")))
+        t->others.error_count = u64_of(r->text);
+    else
+        json_skip(r);
 }
 
 static void summary_field(struct trace_summary *t, struct str key, struct json_reader *r,
@@ -348,11 +379,17 @@ static void summary_field(struct trace_summary *t, struct str key, struct json_r
     else if (str_eq(key, STR("maxEndTimeUnixNano")))
         t->max_end_ns = u64_of(r->text);
     else if (str_eq(key, STR("spanCount")))
-        t->span_count = (uint32_t)u64_of(r->text);
+        t->span_count = u64_of(r->text);
     else if (str_eq(key, STR("errorSpanCount")))
-        t->error_count = (uint32_t)u64_of(r->text);
+        t->error_count = u64_of(r->text);
     else if (str_eq(key, STR("orphanSpanCount")))
-        t->orphan_count = (uint32_t)u64_of(r->text);
+        t->orphan_count = u64_of(r->text);
+    else if (str_eq(key, STR("rootSpanCount")))
+        t->root_count = u64_of(r->text);
+    else if (str_eq(key, STR("asStored")))
+        t->stored = r->type == JSON_TRUE;
+    else if (str_eq(key, STR("otherServices")) && r->type == JSON_OBJECT)
+        (void)!each_field(r, others_field, t); /* damage is sticky: the caller's loop ends */
     else if (str_eq(key, STR("services")))
         summary_services(t, r, a);
     else
@@ -495,6 +532,20 @@ static enum errc search_http(struct source *s, const struct trace_query *q, stru
     return code;
 }
 
+/* Out of the arena that is emptied for the next one. */
+static bool keep_summary(struct trace_summary *t, struct arena *a)
+{
+    struct service_summary *kept = ARENA_ARRAY(a, struct service_summary, t->service_count);
+    for (uint32_t i = 0; kept && i < t->service_count; i++) {
+        kept[i] = t->services[i];
+        kept[i].name = arena_str(a, kept[i].name);
+    }
+    t->services = kept;
+    t->root_service = arena_str(a, t->root_service);
+    t->root_operation = arena_str(a, t->root_operation);
+    return !a->failed;
+}
+
 static enum errc search_store(struct source *s, const struct trace_query *q,
                               struct source_page *out, struct err *e)
 {
@@ -505,13 +556,13 @@ static enum errc search_store(struct source *s, const struct trace_query *q,
     if (code)
         return code;
     out->v = ARENA_ARRAY(&s->arena, struct trace_summary, hits.n);
+    struct arena one = arena_init(QUERY_ARENA_MAX);
     for (uint32_t i = 0; i < hits.n && !code && out->v; i++) {
-        struct trace *t;
-        code = query_trace(s->snap, s->tenant, hits.v[i].trace_id, false, &adjust, &s->arena, &t,
-                           e);
-        if (!code)
-            code = summarize_trace(t, &s->arena, &out->v[out->n++]);
+        code = query_summary(s->snap, s->tenant, hits.v[i].trace_id, &adjust, &one, &out->v[i], e);
+        if (!code && !keep_summary(&out->v[out->n++], &s->arena))
+            code = fail(e, E_NO_MEMORY, "too many traces");
     }
+    arena_fini(&one);
     if (hits.more)
         out->cursor = arena_str(&s->arena,
                                 str_of(cursor, query_cursor_put(cursor, q->order, &hits.next)));
@@ -778,34 +829,116 @@ enum errc source_decode(struct source *src, struct str bytes, bool json, struct 
     return E_OK;
 }
 
+static struct buf trace_path(const char *route, const uint8_t id[16])
+{
+    char hex[33];
+    hex[num_put_hex(hex, id, 16)] = 0;
+    struct buf path = path_of(route);
+    buf_add_c(&path, hex);
+    return path;
+}
+
+/* E_NOT_FOUND with a sentence of our own. */
+static enum errc ask_trace(struct source *s, struct buf *path, const uint8_t id[16],
+                           struct str *body, struct err *e)
+{
+    char hex[33];
+    hex[num_put_hex(hex, id, 16)] = 0;
+    enum errc code = ask_path(s, path, body, e);
+    return code == E_NOT_FOUND ? fail(e, code, "trace %s is not there", hex) : code;
+}
+
+/* Moves behind "result" and takes out the spans, TracesData as JSON. */
+static bool find_result(struct json_reader *r, struct str body, struct str *spans)
+{
+    if (!find_key(r, STR("result")))
+        return false;
+    size_t from = json_offset(r);
+    json_next(r);
+    json_skip(r);
+    struct str inner = str_take(str_skip(body, from), json_offset(r) - from);
+    *spans = str_skip(inner, str_find(inner, '{'));
+    return r->type != JSON_ERROR;
+}
+
 enum errc source_trace(struct source *s, const uint8_t id[16], bool raw, struct trace **out,
                        struct err *e)
 {
     static const struct adjust_config adjust = {0};
-    struct str body;
+    struct str body, spans;
     struct json_reader r;
-    char hex[33];
     if (s->store)
         return query_trace(s->snap, s->tenant, id, raw, &adjust, &s->arena, out, e);
-    hex[num_put_hex(hex, id, 16)] = 0;
-    struct buf path = path_of("/api/v3/traces/");
-    buf_addf(&path, "%s%s", hex, raw ? "?rawTraces=true" : "");
-    enum errc code = ask_path(s, &path, &body, e);
-    if (code == E_NOT_FOUND)
-        return fail(e, E_NOT_FOUND, "trace %s is not there", hex);
+    struct buf path = trace_path("/api/v3/traces/", id);
+    buf_add_c(&path, raw ? "?rawTraces=true" : "");
+    enum errc code = ask_trace(s, &path, id, &body, e);
     if (code)
         return code;
     json_reader_init(&r, body, &s->arena);
-    if (!find_key(&r, STR("result")))
+    return find_result(&r, body, &spans) ? source_decode(s, spans, true, out, e)
+                                         : not_understood(&r, e);
+}
+
+/* What stands behind a page's spans. */
+static bool find_total(struct json_reader *r, uint64_t *total)
+{
+    bool found = false;
+    while (json_next(r) == JSON_KEY) {
+        bool is = str_eq(r->text, STR("total"));
+        json_next(r);
+        if (is)
+            found = num_get_u64(r->text, total);
+        else
+            json_skip(r);
+    }
+    return found && r->type == JSON_OBJECT_END;
+}
+
+enum errc source_trace_page(struct source *s, const uint8_t id[16], uint64_t offset, uint32_t limit,
+                            struct trace **out, uint64_t *total, struct err *e)
+{
+    struct str body, spans;
+    struct json_reader r;
+    if (s->store)
+        return snap_trace_page(s->snap, s->tenant, id, offset, limit, &s->arena, out, total, e);
+    struct buf path = trace_path("/api/v3/traces/", id);
+    buf_addf(&path, "?offset=%llu&limit=%u", (unsigned long long)offset, limit);
+    enum errc code = ask_trace(s, &path, id, &body, e);
+    if (code)
+        return code;
+    json_reader_init(&r, body, &s->arena);
+    if (!find_result(&r, body, &spans))
         return not_understood(&r, e);
-    size_t from = json_offset(&r);
-    json_next(&r);
-    json_skip(&r);
-    if (r.type == JSON_ERROR)
-        return not_understood(&r, e);
-    struct str inner = str_take(str_skip(body, from), json_offset(&r) - from);
-    inner = str_skip(inner, str_find(inner, '{'));
-    return source_decode(s, inner, true, out, e);
+    if (!find_total(&r, total))
+        return r.type == JSON_OBJECT_END
+                   ? fail(e, E_INVALID, "the server does not read traces in pages")
+                   : not_understood(&r, e);
+    if (offset < *total)
+        return source_decode(s, spans, true, out, e);
+    *out = ARENA_NEW(&s->arena, struct trace);
+    if (!*out)
+        return fail(e, E_NO_MEMORY, "no memory for the page");
+    memcpy((*out)->id, id, 16);
+    return E_OK;
+}
+
+enum errc source_summary(struct source *s, const uint8_t id[16], struct trace_summary *out,
+                         struct err *e)
+{
+    struct str body;
+    struct source_page page = {0};
+    bool knows;
+    if (s->store)
+        return summarize_stored(s->snap, s->tenant, id, &summary_bounds, &s->arena, out, e);
+    struct buf path = trace_path("/api/v3/trace-summaries/", id);
+    enum errc code = ask_trace(s, &path, id, &body, e);
+    if (!code)
+        code = read_page(s, body, &page, &knows, e);
+    if (!code && page.n != 1)
+        code = fail(e, E_INVALID, "the server does not summarise a trace");
+    if (!code)
+        *out = page.v[0];
+    return code;
 }
 
 /* --- export --- */

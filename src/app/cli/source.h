@@ -36,6 +36,12 @@ MUST_CHECK int source_open_store(const struct cli *c, const char *dir, struct st
 int source_open(struct source *s, const struct cli *c);
 void source_close(struct source *s);
 
+/* The ends of a command: closes the source and returns the exit code. The first prints and frees
+ * the output before. */
+#define SOURCE_OUT_MAX (2 * GIB)
+int source_finish(struct source *s, struct buf *out, int code);
+int source_end(struct source *s, int code);
+
 MUST_CHECK enum errc source_services(struct source *s, struct str **out, size_t *n, struct err *e);
 MUST_CHECK enum errc source_operations(struct source *s, struct str service, struct operation **out,
                                        size_t *n, struct err *e);
@@ -52,6 +58,13 @@ MUST_CHECK enum errc source_search(struct source *s, const struct trace_query *q
                                    struct source_page *out, struct err *e);
 MUST_CHECK enum errc source_trace(struct source *s, const uint8_t id[16], bool raw,
                                   struct trace **out, struct err *e);
+/* Spans [offset, offset + limit) of the trace as stored, perhaps none, and how many it has. */
+MUST_CHECK enum errc source_trace_page(struct source *s, const uint8_t id[16], uint64_t offset,
+                                       uint32_t limit, struct trace **out, uint64_t *total,
+                                       struct err *e);
+/* Of a trace of any size: summarize_stored. */
+MUST_CHECK enum errc source_summary(struct source *s, const uint8_t id[16],
+                                    struct trace_summary *out, struct err *e);
 /* Attribute keys; with a key, its values. The tenant is the source's, a directory has no budget. */
 MUST_CHECK enum errc source_discover(struct source *s, struct discover_query *q, const char *key,
                                      struct discovered *out, struct err *e);

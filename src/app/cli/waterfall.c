@@ -275,7 +275,7 @@ static void label(const struct view *v, const struct line *l)
     bool ascii = v->style->ascii;
     unsigned used = guides(v, l), room = v->label - used;
     struct str service = service_of(l->span);
-    if (l->orphan && room > 12) {
+    if (l->orphan && room > 12 && !v->style->total) {
         buf_add_c(v->out, "? ");
         room -= 2;
     }
@@ -428,12 +428,25 @@ static const struct span *root_of(const struct tree *w)
     return w->lines[0].span;
 }
 
+/* How many, or which of how many. */
+static void head_spans(const struct view *v)
+{
+    char n[32], to[32], of[32];
+    uint64_t first = v->style->first, count = v->tree->count;
+    if (v->style->total)
+        buf_addf(v->out, "spans %s%s%s of %s", text_count(first + 1, n),
+                 v->style->ascii ? "-" : "–", text_count(first + count, to),
+                 text_count(v->style->total, of));
+    else
+        buf_addf(v->out, "%s %s", text_count(count, n), count == 1 ? "span" : "spans");
+}
+
 static void head(const struct view *v, struct arena *a)
 {
     const struct tree *w = v->tree;
     const struct span *root = root_of(w);
     const char *dot = v->style->ascii ? ", " : " · ";
-    char id[33], when[NUM_TEXT_MAX], d[32], n1[32], n2[32], n3[32];
+    char id[33], when[NUM_TEXT_MAX], d[32], n1[32], n2[32];
     uint64_t errors = 0;
     uint32_t services = count_services(w->trace, a);
     for (uint32_t i = 0; i < w->count; i++)
@@ -445,12 +458,13 @@ static void head(const struct view *v, struct arena *a)
     text_add_cut(v->out, service_of(root), v->style->width - 34, v->style->ascii);
     buf_addf(v->out, "%s\n%s", paint(v, "\033[0m"), paint(v, "\033[1m"));
     text_add_cut(v->out, root->name, v->style->width, v->style->ascii);
-    buf_addf(v->out, "%s\n%.*s%s%s%s%s %s%s%s %s", paint(v, "\033[0m"), (int)n, when, dot,
-             text_duration(w->max_ns - w->min_ns, v->style->ascii, d), dot,
-             text_count(w->count, n1), w->count == 1 ? "span" : "spans", dot,
-             text_count(services, n2), services == 1 ? "service" : "services");
+    buf_addf(v->out, "%s\n%.*s%s%s%s", paint(v, "\033[0m"), (int)n, when, dot,
+             text_duration(w->max_ns - w->min_ns, v->style->ascii, d), dot);
+    head_spans(v);
+    buf_addf(v->out, "%s%s %s", dot, text_count(services, n1),
+             services == 1 ? "service" : "services");
     if (errors)
-        buf_addf(v->out, "%s%s%s %s%s", dot, paint(v, "\033[1;31m"), text_count(errors, n3),
+        buf_addf(v->out, "%s%s%s %s%s", dot, paint(v, "\033[1;31m"), text_count(errors, n2),
                  errors == 1 ? "error" : "errors", paint(v, "\033[0m"));
     buf_add_c(v->out, "\n\n");
 }

@@ -9,6 +9,9 @@
 struct waterfall_style {
     unsigned width; /* cells, at least 40 */
     bool ascii, color;
+    /* The spans are a page, those from `first` on (from 0), of a trace that has `total`; 0: they
+     * are all of it. A parent outside the page is not marked as missing. */
+    uint64_t first, total;
     uint32_t rows; /* at most so many; what is hidden is counted in a row of its own. 0: all */
 };
 

@@ -57,9 +57,8 @@ enum errc snap_trace_glance(struct snap *s, struct str tenant, const uint8_t id[
         const struct part *p = v->parts[i];
         if (p->tenant != number)
             continue;
-        rc = ids_only
-                 ? block_trace_keys(p->block, id, 0, UINT64_MAX, budget, look_key, &g, e)
-                 : block_trace_glances(p->block, id, budget, look, &g, e);
+        rc = ids_only ? block_trace_keys(p->block, id, 0, UINT64_MAX, budget, look_key, &g, e)
+                      : block_trace_glances(p->block, id, budget, look, &g, e);
     }
     if (rc == E_NO_MEMORY)
         return fail(e, rc, "a row group of the trace needs more memory than a question may take");

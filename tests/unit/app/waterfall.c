@@ -89,6 +89,22 @@ TEST(waterfall_at_80_columns_in_ascii)
            "`-ship                                                            =     1.00ms\n");
 }
 
+/* A parent outside the page is not missing. */
+TEST(waterfall_of_a_page)
+{
+    begin();
+    add(3, 1, "charge", 100, 700);
+    add(4, 3, "POST /card", 130, 690);
+    expect(&(struct waterfall_style){.width = 80, .ascii = true, .first = 1999, .total = 1000000},
+           "abababababababababababababababab  shop\n"
+           "charge\n"
+           "2026-01-01T00:00:00.1Z, 600ms, spans 2,000-2,001 of 1,000,000, 1 service\n"
+           "\n"
+           "                                   |0      |150ms   |300ms   |450ms\n"
+           "shop charge                        ===================================   600ms\n"
+           "`-POST /card                        ==================================   560ms\n");
+}
+
 TEST(waterfall_in_color_at_60_columns)
 {
     begin();
