@@ -8,6 +8,50 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
+static void on_glance(void *arg, const struct span_glance *s)
+{
+    ensure(s->service.n <= GIB && s->name.n <= GIB);
+    ++*(uint64_t *)arg;
+}
+
+#define ROWS_MAX 100u
+
+struct row_list {
+    struct block_row v[ROWS_MAX];
+    struct span *spans[ROWS_MAX];
+    uint32_t n;
+};
+
+static bool on_key(void *arg, uint64_t start_ns, const uint8_t span_id[8], uint64_t row)
+{
+    struct row_list *l = arg;
+    (void)span_id;
+    if (l->n < ROWS_MAX && (!l->n || row > l->v[l->n - 1].row)) {
+        l->v[l->n] = (struct block_row){row, start_ns, &l->spans[l->n]};
+        l->n++;
+    }
+    return true;
+}
+
+/* Row by row it has as many spans as whole; the first ones as a page. */
+static void on_rows(struct block *b, const uint8_t id[16], const struct trace *whole)
+{
+    struct arena a = arena_init(4 * MIB);
+    struct row_list l = {.n = 0};
+    for (int part = GLANCE_ALL; part <= GLANCE_PARENTS; part++) {
+        uint64_t n = 0;
+        enum errc code = block_trace_glances(b, id, (enum glance_part)part, NULL, on_glance, &n,
+                                             NULL);
+        ensure(code || !whole || n == whole->span_count);
+    }
+    enum errc code = block_trace_keys(b, id, 0, UINT64_MAX, NULL, on_key, &l, NULL);
+    if (!code)
+        code = block_trace_rows(b, id, l.v, l.n, &a, NULL);
+    for (uint32_t i = 0; !code && i < l.n; i++)
+        ensure(l.spans[i]->resource && l.spans[i]->name.p);
+    arena_fini(&a);
+}
+
 static bool on_trace(void *arg, const uint8_t id[16], uint64_t min_ns)
 {
     struct block *b = arg;
@@ -17,6 +61,7 @@ static bool on_trace(void *arg, const uint8_t id[16], uint64_t min_ns)
     bool found;
     (void)min_ns;
     enum errc code = block_trace(b, id, &a, &t, NULL);
+    on_rows(b, id, code ? NULL : &t);
     for (uint32_t i = 0; !code && i < t.span_count; i++)
         ensure(t.spans[i]->resource && t.spans[i]->name.p);
     if (!code && t.span_count)

@@ -386,6 +386,8 @@ static void summary_field(struct trace_summary *t, struct str key, struct json_r
         t->orphan_count = u64_of(r->text);
     else if (str_eq(key, STR("rootSpanCount")))
         t->root_count = u64_of(r->text);
+    else if (str_eq(key, STR("orphansUnknown")))
+        t->orphans_unknown = r->type == JSON_TRUE;
     else if (str_eq(key, STR("asStored")))
         t->stored = r->type == JSON_TRUE;
     else if (str_eq(key, STR("otherServices")) && r->type == JSON_OBJECT)

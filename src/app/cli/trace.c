@@ -82,7 +82,8 @@ static int page_end(const struct cli *c, const struct trace *t, const struct sho
     if (!shown->paged)
         return CLI_OK;
     if (!t->span_count)
-        return cli_fail(c, CLI_NOT_FOUND, "there is nothing at --offset %llu: the trace has %s spans",
+        return cli_fail(c, CLI_NOT_FOUND,
+                        "there is nothing at --offset %llu: the trace has %s spans",
                         (unsigned long long)shown->offset, text_count(shown->total, n));
     if (next < shown->total)
         fprintf(stderr, "there is more: --offset %llu\n", (unsigned long long)next);
@@ -203,8 +204,10 @@ static void put_summary(struct json_writer *w, const struct trace_summary *t)
     json_u64(w, t->error_count);
     JSON_KEY_C(w, "roots");
     json_u64(w, t->root_count);
-    JSON_KEY_C(w, "orphans");
-    json_u64(w, t->orphan_count);
+    if (!t->orphans_unknown) {
+        JSON_KEY_C(w, "orphans");
+        json_u64(w, t->orphan_count);
+    }
     put_services(w, t);
     json_object_end(w);
 }
@@ -283,7 +286,8 @@ static void summary_text(const struct cli *c, struct trace_summary *t, struct bu
     buf_addf(out, "%s  ", id);
     text_add_cut(out, t->root_service.n ? t->root_service : STR("-"), term_width() - 34, ascii);
     buf_add_char(out, '\n');
-    text_add_cut(out, t->root_count ? t->root_operation : STR("(no root span)"), term_width(), ascii);
+    text_add_cut(out, t->root_count ? t->root_operation : STR("(no root span)"), term_width(),
+                 ascii);
     buf_addf(out, "\n%.*s%s%s%s", (int)n, when, dot,
              text_duration(t->max_end_ns - t->min_start_ns, ascii, d), dot);
     counted(out, t->span_count, "span", "spans");
@@ -292,7 +296,10 @@ static void summary_text(const struct cli *c, struct trace_summary *t, struct bu
     buf_add_c(out, dot);
     counted(out, t->root_count, "root", "roots");
     buf_add_c(out, dot);
-    counted(out, t->orphan_count, "span without its parent", "spans without their parent");
+    if (t->orphans_unknown)
+        buf_add_c(out, "too many spans without their parent to count");
+    else
+        counted(out, t->orphan_count, "span without its parent", "spans without their parent");
     buf_add_c(out, "\n\n");
     service_rows(t, ascii, out);
     buf_add_c(out, "\nToo large to be shown whole. Its first page:\n\n    ");
@@ -316,7 +323,8 @@ static int summarize(struct source *s, const uint8_t id[16], const struct err *w
     if (format == OTLP) {
         struct buf command = buf_init(64 * KIB);
         add_command(&command, c, &t);
-        code = cli_fail(c, code, "%s; the first page: %.*s", err_msg(why), STR_ARG(buf_str(&command)));
+        code = cli_fail(c, code, "%s; the first page: %.*s", err_msg(why),
+                        STR_ARG(buf_str(&command)));
         buf_fini(&command);
     } else if (format == JAEGER) {
         summary_json(c, &t, why, &out);
@@ -361,15 +369,13 @@ static int trace_from_source(struct source *s, const uint8_t id[16], struct show
 {
     struct trace *t;
     struct err e = {0};
-    enum errc code = shown->paged
-                         ? source_trace_page(s, id, shown->offset, (uint32_t)shown->limit, &t,
-                                             &shown->total, &e)
-                         : source_trace(s, id, cli_switch(s->cli, "raw"), &t, &e);
+    enum errc code = shown->paged ? source_trace_page(s, id, shown->offset, (uint32_t)shown->limit,
+                                                      &t, &shown->total, &e)
+                                  : source_trace(s, id, cli_switch(s->cli, "raw"), &t, &e);
     if (code == E_OK)
         return draw(s, t, shown);
     bool large = code == E_NO_MEMORY || code == E_TOO_BIG || code == E_UNAVAILABLE;
-    return large && !shown->paged ? summarize(s, id, &e)
-                                  : source_end(s, cli_fail_err(s->cli, &e));
+    return large && !shown->paged ? summarize(s, id, &e) : source_end(s, cli_fail_err(s->cli, &e));
 }
 
 static int show_trace(struct cli *c)
@@ -412,10 +418,11 @@ const struct cli_command cli_trace = {
     .args_min = 1,
     .args_max = 1,
     .summary = "Show a trace as a waterfall",
-    .details = "FILE or - (standard input) holds OTLP, as JSON or protobuf. With --offset or --limit "
-               "a page of the trace is shown, as it is stored. Of a trace too large to be read whole "
-               "the summary is shown, and the command that reads the first page; with -o json or "
-               "otlp the exit code is 1 then.",
+    .details =
+        "FILE or - (standard input) holds OTLP, as JSON or protobuf. With --offset or --limit "
+        "a page of the trace is shown, as it is stored. Of a trace too large to be read whole "
+        "the summary is shown, and the command that reads the first page; with -o json or "
+        "otlp the exit code is 1 then.",
     .options = trace_options,
     .run = show_trace,
 };

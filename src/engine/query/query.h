@@ -43,6 +43,7 @@ struct trace_summary {
     uint32_t service_count;
     struct service_summary others; /* spans of services that are not listed; no name */
     uint32_t other_services;       /* how many; 0, though there are spans: not known */
+    bool orphans_unknown;          /* there are too many: orphan_count says nothing */
     bool stored;                   /* of the spans as stored, not adjusted */
 };
 
@@ -54,17 +55,18 @@ MUST_CHECK enum errc summarize_trace(const struct trace *t, struct arena *a,
 #define SUMMARY_SERVICES_HELD  16384u      /* told apart; those that come later are others */
 #define SUMMARY_NAMES_BYTES    (1 * MIB)   /* of their names; likewise */
 #define SUMMARY_ROOT_BYTES     (256 * MIB) /* each of the root's two names */
-#define SUMMARY_AWAITED_HELD   65536u      /* parents looked for in one pass */
+#define SUMMARY_AWAITED_HELD   131072u     /* parents looked for in one round */
+#define SUMMARY_ROUNDS_MAX     64u         /* then it is not known how many are missing */
 
 struct summary_bounds {
-    uint32_t services_shown, services_held, awaited;
+    uint32_t services_shown, services_held, awaited, rounds;
 };
 extern const struct summary_bounds summary_bounds; /* those above */
 
 /* Of a trace of any size, as its spans are stored: one that came twice counts twice; an end before
  * the start is repaired as the adjusters do. Exact. Memory, all of it the arena's and its budget's,
  * does not grow with the trace: below 7 MiB and what snap_trace_glance takes. The trace is passed
- * over once, and twice more for each `awaited` of parents that blocks do not know of. E_NOT_FOUND;
+ * over once, and twice more for each round of parents that blocks do not know of. E_NOT_FOUND;
  * E_NO_MEMORY. */
 MUST_CHECK enum errc summarize_stored(struct snap *s, struct str tenant, const uint8_t id[16],
                                       const struct summary_bounds *bounds, struct arena *a,

@@ -6,8 +6,8 @@
  * has their parent: the ids waited for are put into a table, then each id of the trace is crossed
  * out. A table that gets full keeps the ids whose hash lies in the lower half of its range, and in
  * half of that …; the rest of the range is the next round's. So memory is the table's, the answer
- * is exact, and rounds are about as many as tables the ids waited for would fill: one, but for
- * traces that are mostly fragments. */
+ * is exact, and rounds are at most twice as many as tables the ids waited for would fill: one, but
+ * for traces that are mostly fragments. After the last round allowed the number is not known. */
 #include "base/bytes.h"
 #include "base/idmap.h"
 #include "engine/query/query.h"
@@ -16,11 +16,12 @@
 
 const struct summary_bounds summary_bounds = {.services_shown = SUMMARY_SERVICES_SHOWN,
                                               .services_held = SUMMARY_SERVICES_HELD,
-                                              .awaited = SUMMARY_AWAITED_HELD};
+                                              .awaited = SUMMARY_AWAITED_HELD,
+                                              .rounds = SUMMARY_ROUNDS_MAX};
 
 /* The round in which a parent is looked for. */
 struct awaited {
-    struct idmap ids, spare; /* how many spans wait for each; slots are NULL until there is one */
+    struct idmap ids; /* how many spans wait for each; its slots are NULL until there is one */
     uint64_t seed, from, upto;
     uint32_t n;
     bool failed;
@@ -47,37 +48,34 @@ static uint64_t round_of(const struct awaited *w, uint64_t id)
     return hash_u64(id, w->seed);
 }
 
-/* Leaves the upper half of the range to a later round. */
+/* Leaves the upper half of the range to a later round. What stays is put in again, in the order of
+ * the slots from behind a free one: so it finds its place where it was or before that. */
 static void awaited_halve(struct awaited *w)
 {
-    struct idmap full = w->ids;
+    struct idmap_slot *slots = w->ids.slots;
+    size_t mask = w->ids.mask, from = 0;
     bool fresh;
     w->upto = w->from + (w->upto - w->from) / 2;
-    memset(w->spare.slots, 0, (w->spare.mask + 1) * sizeof *w->spare.slots);
     w->n = 0;
-    for (size_t i = 0; i <= full.mask; i++)
-        if (full.slots[i].used && round_of(w, full.slots[i].key) <= w->upto) {
-            idmap_put(&w->spare, full.slots[i].key, full.slots[i].value, &fresh);
+    while (slots[from].used)
+        from++; /* the table is half empty at least */
+    for (size_t i = 1; i <= mask; i++) {
+        struct idmap_slot *slot = &slots[(from + i) & mask], was = *slot;
+        *slot = (struct idmap_slot){0};
+        if (was.used && round_of(w, was.key) <= w->upto) {
+            idmap_put(&w->ids, was.key, was.value, &fresh);
             w->n++;
         }
-    w->ids = w->spare;
-    w->spare = full;
-}
-
-static bool awaited_ready(struct tally *t)
-{
-    struct awaited *w = &t->awaited;
-    if (!w->ids.slots && (!idmap_init(&w->ids, t->bounds->awaited, t->a) ||
-                          !idmap_init(&w->spare, t->bounds->awaited, t->a)))
-        w->failed = true;
-    return !w->failed;
+    }
 }
 
 static void await(struct tally *t, uint64_t id)
 {
     struct awaited *w = &t->awaited;
     bool fresh;
-    if (!awaited_ready(t) || round_of(w, id) < w->from)
+    if (!w->ids.slots && !idmap_init(&w->ids, t->bounds->awaited, t->a))
+        w->failed = true;
+    if (w->failed || round_of(w, id) < w->from)
         return;
     while (round_of(w, id) <= w->upto) {
         uint32_t *waiting = w->n < t->bounds->awaited ? idmap_put(&w->ids, id, 0, &fresh)
@@ -122,14 +120,19 @@ static enum errc count_orphans(struct tally *t, struct snap *s, struct str tenan
 {
     struct awaited *w = &t->awaited;
     enum errc rc = E_OK;
-    while (rc == E_OK && w->ids.slots && !w->failed) {
-        rc = snap_trace_glance(s, tenant, id, true, t->a->budget, cross_out, t, e);
+    for (uint32_t n = 0; rc == E_OK && w->ids.slots && !w->failed; n++) {
+        if (n == t->bounds->rounds) {
+            t->out->orphan_count = 0;
+            t->out->orphans_unknown = true;
+            break;
+        }
+        rc = snap_trace_glance(s, tenant, id, GLANCE_IDS, t->a->budget, cross_out, t, e);
         for (size_t i = 0; i <= w->ids.mask; i++)
             t->out->orphan_count += w->ids.slots[i].value;
         if (rc || w->upto == UINT64_MAX)
             break;
         awaited_next(w);
-        rc = snap_trace_glance(s, tenant, id, false, t->a->budget, await_parent, t, e);
+        rc = snap_trace_glance(s, tenant, id, GLANCE_PARENTS, t->a->budget, await_parent, t, e);
     }
     return rc;
 }
@@ -258,7 +261,7 @@ static bool tally_init(struct tally *t, const struct summary_bounds *bounds, str
 static enum errc tally_up(struct tally *t, struct snap *s, struct str tenant, const uint8_t id[16],
                           struct err *e)
 {
-    enum errc rc = snap_trace_glance(s, tenant, id, false, t->a->budget, count_span, t, e);
+    enum errc rc = snap_trace_glance(s, tenant, id, GLANCE_ALL, t->a->budget, count_span, t, e);
     if (rc == E_OK)
         rc = count_orphans(t, s, tenant, id, e);
     if (rc != E_OK)

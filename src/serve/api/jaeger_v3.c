@@ -279,6 +279,10 @@ static void put_stored(struct json_writer *w, const struct trace_summary *s)
     JSON_KEY_C(w, "asStored");
     json_bool(w, true);
     put_count(w, STR("rootSpanCount"), s->root_count);
+    if (s->orphans_unknown) {
+        JSON_KEY_C(w, "orphansUnknown");
+        json_bool(w, true);
+    }
     if (!s->others.span_count)
         return;
     JSON_KEY_C(w, "otherServices");

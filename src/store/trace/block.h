@@ -112,10 +112,10 @@ MUST_CHECK enum errc block_trace_keys(struct block *b, const uint8_t id[16], uin
                                       uint64_t max_ns, struct budget *budget, block_key *each,
                                       void *arg, struct err *e);
 
-/* The same for all of them and more of each: snap_trace_glance. */
+/* All of them: snap_trace_glance. */
 MUST_CHECK enum errc block_trace_glances(struct block *b, const uint8_t id[16],
-                                         struct budget *budget, span_glance_each *each, void *arg,
-                                         struct err *e);
+                                         enum glance_part part, struct budget *budget,
+                                         span_glance_each *each, void *arg, struct err *e);
 
 struct block_row {
     uint64_t row, start_ns;

@@ -84,50 +84,86 @@ enum errc block_trace_keys(struct block *b, const uint8_t id[16], uint64_t min_n
 }
 
 struct glance_walk {
+    enum glance_part part;
     span_glance_each *each;
     void *arg;
 };
+
+/* The columns of a row group that are looked at; those that are not are NULL. */
+struct glance_cols {
+    const uint8_t *ids;
+    const uint64_t *step, *duration;
+    const struct rows_table *spans;
+    bool parents;
+};
+
+static bool glance_cols(struct rows *g, enum glance_part part, struct glance_cols *c)
+{
+    uint32_t n = g->g->rows;
+    *c = (struct glance_cols){.parents = part != GLANCE_IDS};
+    if (!rows_bytes(g, COL_SPAN_ID, n * (size_t)8, &c->ids) || (c->parents && !rows_parents(g)))
+        return false;
+    if (!c->ids)
+        return reader_bad(g->r, "span id");
+    if (part != GLANCE_ALL)
+        return true;
+    c->spans = &g->table[TABLE_SPAN];
+    return rows_shapes(g, TABLE_SPAN) && rows_nums(g, COL_START, n, &c->step) &&
+           rows_nums(g, COL_DURATION, n, &c->duration);
+}
+
+static void glance_all(const struct rows *g, const struct glance_cols *c, uint32_t row,
+                       struct span_glance *x)
+{
+    const struct rows_table *t = c->spans;
+    uint32_t k = (uint32_t)t->local[row];
+    const struct shared_shape *shape = &g->s->shapes[TABLE_SPAN][t->shape[k]];
+    x->start_ns += num_at(c->step, row);
+    x->end_ns = x->start_ns + (uint64_t)unzigzag(num_at(c->duration, t->first[k] + t->rank[row]));
+    x->service = g->s->services[shape->origin];
+    x->name = g->s->strings[shape->name];
+    x->status = shape->status;
+}
+
+/* *orphan: of the parents that are stored by id, the next one. */
+static void glance_parent(const struct rows *g, uint32_t row, uint32_t *orphan,
+                          struct span_glance *x)
+{
+    uint64_t code = num_at(g->parent, row);
+    x->parent_id = 0;
+    x->parent = code == PARENT_NONE ? GLANCE_ROOT : GLANCE_PARENT_STORED;
+    if (code == PARENT_ORPHAN) {
+        x->parent = GLANCE_PARENT_BY_ID;
+        x->parent_id = load_u64be(g->orphan_ids + (size_t)8 * (*orphan)++);
+    }
+}
 
 static bool part_glances(void *arg, struct reader *r, const struct shared *s, uint32_t group,
                          uint32_t part)
 {
     const struct glance_walk *w = arg;
     struct rows *g = rows_get(r, s, group);
-    uint32_t n = g ? g->g->rows : 0;
-    const uint8_t *ids;
-    const uint64_t *step, *duration;
-    if (!g || !rows_shapes(g, TABLE_SPAN) || !rows_parents(g) ||
-        !rows_bytes(g, COL_SPAN_ID, n * (size_t)8, &ids) || !rows_nums(g, COL_START, n, &step) ||
-        !rows_nums(g, COL_DURATION, n, &duration))
+    struct glance_cols c;
+    if (!g || !glance_cols(g, w->part, &c))
         return false;
-    if (!ids)
-        return reader_bad(r, "span id");
-    const struct rows_table *t = &g->table[TABLE_SPAN];
     struct span_glance x = {.start_ns = num_at(g->trace_start, part)};
-    uint32_t orphan = g->orphan_ids ? g->orphan_at[part] : 0;
+    uint32_t orphan = c.parents && g->orphan_ids ? g->orphan_at[part] : 0;
     for (uint32_t i = g->row_at[part]; i < g->row_at[part + 1]; i++) {
-        uint32_t k = (uint32_t)t->local[i];
-        const struct shared_shape *shape = &s->shapes[TABLE_SPAN][t->shape[k]];
-        uint64_t code = num_at(g->parent, i);
-        x.start_ns += num_at(step, i);
-        x.end_ns = x.start_ns + (uint64_t)unzigzag(num_at(duration, t->first[k] + t->rank[i]));
-        x.service = s->services[shape->origin];
-        x.name = s->strings[shape->name];
-        x.status = shape->status;
-        x.span_id = load_u64be(ids + (size_t)i * 8);
-        x.parent = code == PARENT_NONE     ? GLANCE_ROOT
-                   : code == PARENT_ORPHAN ? GLANCE_PARENT_BY_ID
-                                           : GLANCE_PARENT_STORED;
-        x.parent_id = code == PARENT_ORPHAN ? load_u64be(g->orphan_ids + (size_t)8 * orphan++) : 0;
+        x.span_id = load_u64be(c.ids + (size_t)i * 8);
+        if (c.parents)
+            glance_parent(g, i, &orphan, &x);
+        if (c.spans)
+            glance_all(g, &c, i, &x);
         w->each(w->arg, &x);
     }
     return true;
 }
 
-enum errc block_trace_glances(struct block *b, const uint8_t id[16], struct budget *budget,
-                              span_glance_each *each, void *arg, struct err *e)
+enum errc block_trace_glances(struct block *b, const uint8_t id[16], enum glance_part part,
+                              struct budget *budget, span_glance_each *each, void *arg,
+                              struct err *e)
 {
-    struct glance_walk w = {each, arg};
+    struct glance_walk w = {part, each, arg};
     if (!block_may_have(b, id))
         return E_OK;
     struct reader *r = reader_take(b, e);

@@ -15,13 +15,6 @@ static void look(void *arg, const struct span_glance *s)
     g->each(g->arg, s);
 }
 
-static bool look_key(void *arg, uint64_t start_ns, const uint8_t span_id[8], uint64_t row)
-{
-    (void)row;
-    look(arg, &(struct span_glance){.start_ns = start_ns, .span_id = load_u64be(span_id)});
-    return true;
-}
-
 static void batch_glances(struct glance *g, const struct mem_entry *entry, const uint8_t id[16])
 {
     uint64_t want = trace_low(id);
@@ -42,8 +35,9 @@ static void batch_glances(struct glance *g, const struct mem_entry *entry, const
     }
 }
 
-enum errc snap_trace_glance(struct snap *s, struct str tenant, const uint8_t id[16], bool ids_only,
-                            struct budget *budget, span_glance_each *each, void *arg, struct err *e)
+enum errc snap_trace_glance(struct snap *s, struct str tenant, const uint8_t id[16],
+                            enum glance_part part, struct budget *budget, span_glance_each *each,
+                            void *arg, struct err *e)
 {
     const struct version *v = s->version;
     uint32_t number = catalog_find_tenant(s->store->catalog, tenant);
@@ -53,13 +47,9 @@ enum errc snap_trace_glance(struct snap *s, struct str tenant, const uint8_t id[
         for (uint32_t i = 0, n = snap_mem_count(s, m - 1); i < n; i++)
             if (memtable_at(v->mem[m - 1], i)->tenant == number)
                 batch_glances(&g, memtable_at(v->mem[m - 1], i), id);
-    for (size_t i = 0; rc == E_OK && i < v->part_n; i++) {
-        const struct part *p = v->parts[i];
-        if (p->tenant != number)
-            continue;
-        rc = ids_only ? block_trace_keys(p->block, id, 0, UINT64_MAX, budget, look_key, &g, e)
-                      : block_trace_glances(p->block, id, budget, look, &g, e);
-    }
+    for (size_t i = 0; rc == E_OK && i < v->part_n; i++)
+        if (v->parts[i]->tenant == number)
+            rc = block_trace_glances(v->parts[i]->block, id, part, budget, look, &g, e);
     if (rc == E_NO_MEMORY)
         return fail(e, rc, "a row group of the trace needs more memory than a question may take");
     if (rc == E_OK && !g.seen)

@@ -166,14 +166,16 @@ struct span_glance {
 };
 typedef void span_glance_each(void *arg, const struct span_glance *s);
 
+/* What is set, and which columns are read for it. */
+enum glance_part { GLANCE_ALL, GLANCE_IDS, GLANCE_PARENTS }; /* the last: ids and parents */
+
 /* Every span of the trace once, as stored, from part to part of the store: in the order in which
- * snap_trace gathers them before it sorts. One pass, linear in the trace; ids_only: only span_id
- * and start_ns are set, and columns that the others need are not read. Memory, however large the
+ * snap_trace gathers them before it sorts. One pass, linear in the trace. Memory, however large the
  * trace, is one row group and the names and shapes of its block, within the budget. E_NOT_FOUND;
  * E_NO_MEMORY when the budget has not even that. */
 MUST_CHECK enum errc snap_trace_glance(struct snap *s, struct str tenant, const uint8_t id[16],
-                                       bool ids_only, struct budget *budget, span_glance_each *each,
-                                       void *arg, struct err *e);
+                                       enum glance_part part, struct budget *budget,
+                                       span_glance_each *each, void *arg, struct err *e);
 
 /* Traces with a matching span, newest first, exact: the `limit` newest of all. */
 MUST_CHECK enum errc snap_search(struct snap *s, const struct trace_query *q, struct arena *a,

@@ -515,8 +515,11 @@ static void same_summary(struct world *w, const uint8_t id[16], const struct tra
 static void check_summaries(const struct shape *shape)
 {
     /* One service more than is held; parents in one round, in some, and each in its own. */
-    static const struct summary_bounds bounds[] = {
-        {100, 100, 65536}, {1, 100, 1000}, {2, 3, 100}, {2, 2, 65536}, {3, 1, 7}};
+    static const struct summary_bounds bounds[] = {{100, 100, 65536, 1},
+                                                   {1, 100, 1000, 1000},
+                                                   {2, 3, 100, 1000},
+                                                   {2, 2, 65536, 1},
+                                                   {3, 1, 7, 1000}};
     struct world w;
     world_make(&w, shape);
     for (uint32_t trace = 1; trace <= shape->traces && trace <= 5; trace++) {
@@ -578,6 +581,26 @@ TEST(trace_summary_of_no_trace_and_of_no_memory)
               E_NO_MEMORY);
     arena_fini(&a);
     arena_fini(&small);
+    world_fini(&w);
+}
+
+TEST(trace_summary_ends_its_search_for_parents)
+{
+    struct world w;
+    struct trace_summary s;
+    struct summary_bounds few = summary_bounds;
+    struct arena a = arena_init(64 * MIB);
+    uint8_t id[16] = {1, [15] = 37};
+    world_make(&w, &(struct shape){
+                       .batches = 40, .spans = 100, .traces = 5, .blocks = 6, .spread_ns = 1000});
+    CHECK_OK(summarize_stored(w.snap, STR("default"), id, &few, &a, &s, NULL));
+    CHECK(!s.orphans_unknown && s.orphan_count > 10);
+    uint64_t spans = s.span_count;
+    few.awaited = 2;
+    few.rounds = 3;
+    CHECK_OK(summarize_stored(w.snap, STR("default"), id, &few, &a, &s, NULL));
+    CHECK(s.orphans_unknown && !s.orphan_count && s.span_count == spans);
+    arena_fini(&a);
     world_fini(&w);
 }
 
