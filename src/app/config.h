@@ -76,6 +76,8 @@ enum conf_reload { CONF_FIXED, CONF_RELOAD }; /* taken over by SIGHUP, or only a
       "Longest time before they become one all the same")                                              \
     X(compact_percent, UINT, "compact.cpu-percent", "50", "0..100", RELOAD,                            \
       "Share of a core that merging small blocks may take; 0: they stay small")                        \
+    X(compact_io, BYTES, "compact.io", "64MiB", "", RELOAD,                                            \
+      "Bytes a second that merging and rewriting blocks may read and write together; 0: any")          \
     X(listen, HOST, "listen", "127.0.0.1", "", FIXED,                                                  \
       "Address of every port that does not name its own; 0.0.0.0 or [::] for every interface")         \
     X(port_offset, UINT, "port-offset", "0", "0..50000", FIXED, "Added to every port")                 \

@@ -230,6 +230,7 @@ static void reloadable_store_settings(struct store_config *k, const struct confi
     k->rules = c->retention_rules;
     k->max_disk_bytes = c->max_disk;
     k->compact_percent = (unsigned)c->compact_percent;
+    k->compact_io_bytes = c->memory ? 0 : c->compact_io; /* memory is nobody's disk */
     uint64_t memory_disk = c->max_memory / 2;
     if (c->memory && (!k->max_disk_bytes || k->max_disk_bytes > memory_disk))
         k->max_disk_bytes = memory_disk;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole files, over any back end. */
+/* Over any back end: whole files, and what each thread moves. */
 #include "base/os/os.h"
 
 #include <limits.h>
@@ -8,6 +8,23 @@
 
 #define READ_STEP (64 * KIB)
 #define COPY_STEP (1 * MIB)
+
+static _Thread_local struct os_io moved;
+
+struct os_io os_thread_io(void)
+{
+    return moved;
+}
+
+void os_count_read(uint64_t bytes)
+{
+    moved.read_bytes += bytes;
+}
+
+void os_count_written(uint64_t bytes)
+{
+    moved.written_bytes += bytes;
+}
 
 /* Tells whether the file has a byte past the buffer's cap. */
 static enum errc refuse_more(struct os_file *f, const char *path, const struct buf *out,

@@ -62,6 +62,15 @@ struct os_file {
 
 struct os *os_posix(void);
 
+/* What the calling thread has read and written so far, by calls that succeeded or not, through
+ * whatever back end. Back ends count; a layer over one does not. */
+struct os_io {
+    uint64_t read_bytes, written_bytes;
+};
+struct os_io os_thread_io(void);
+void os_count_read(uint64_t bytes);
+void os_count_written(uint64_t bytes);
+
 /* Wall clock, nanoseconds since 1970; may step. */
 static inline uint64_t os_now_ns(struct os *os)
 {

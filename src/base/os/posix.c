@@ -106,6 +106,7 @@ static enum errc posix_pread(struct os_file *of, void *out, size_t n, uint64_t o
             return fail_errno(e, E_IO, "cannot read %s", f->path);
         if (r == 0)
             break;
+        os_count_read((uint64_t)r);
         done += (size_t)r;
     }
     *got = done;
@@ -156,6 +157,7 @@ static enum errc posix_pwritev(struct os_file *of, const struct iovec *iov, int 
             return fail_errno(e, E_IO, "cannot write %s", f->path);
         if (wrote == 0)
             return fail(e, E_IO, "cannot write %s: the system takes no bytes", f->path);
+        os_count_written((uint64_t)wrote);
         off += (uint64_t)wrote;
         rest_advance(&rest, (size_t)wrote);
     }

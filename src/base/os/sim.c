@@ -530,6 +530,7 @@ static enum errc op_pread(struct os_file *f, void *out, size_t n, uint64_t off, 
     if (code == E_OK && off < size) {
         *got = (size_t)min_u64(n, size - off);
         image_read(&h->inode->now, off, out, *got);
+        os_count_read(*got);
     }
     unlock(s);
     return code;
@@ -543,6 +544,7 @@ static enum errc write_parts(struct sim *s, struct sim_handle *h, const struct i
         size_t part = (size_t)min_u64(iov[i].iov_len, n);
         if (inode_write(s, h->inode, off, iov[i].iov_base, part) != E_OK)
             return fail(e, E_NO_MEMORY, "no memory to write %s", h->path);
+        os_count_written(part);
         off += part;
         n -= part;
     }

@@ -11,7 +11,15 @@
  *
  * When. A step never runs while a memtable waits to be built, unless so many blocks wait to be
  * merged that questions would suffer. After a step the builder rests, so that merging takes no more
- * than compact_percent of a core.
+ * than compact_percent of a core; not with such a backlog.
+ *
+ * The I/O budget. What a step has read and written, counted where it happens (os_thread_io), is
+ * spread over time: the next step begins when compact_io_bytes a second would have moved it. So
+ * from the begin of any step on, no more than the rate and one step are moved, and time in which
+ * nothing was merged earns nothing. It holds with a backlog as well: the disk is the log's first,
+ * and a backlog is what a slow disk makes. Steps of rules and of redaction count like those of
+ * merges; only a commit that is tried again does not wait. The rest is computed anew at each look,
+ * so a reload acts on the one under way.
  *
  * The commit is one manifest edit: the new block is named and the old ones are given up, or
  * neither. When it fails it is unknown whether the edit reached the disk; the new file is kept and
@@ -258,6 +266,8 @@ static bool choose(struct store *s, const struct store_config *c, enum errc *rc,
     bool idle = !c->threads || s->build_attempts == s->attempts_maintained;
     size_t take = choose_place(list, n, c, os_now_ns(s->os), idle, &at);
     s->compact_backlog = n;
+    s->backlog_said &= n > COMPACT_BACKLOG;
+    stat_set(STAT_COMPACTION_BACKLOG, (int64_t)n);
     if (take && !fits_disk(s, list + at, take))
         take = 0;
     struct part *in[COMPACT_INPUTS_MAX];
@@ -480,28 +490,93 @@ enum errc store_compact_rewrite(struct store *s, struct part *p, const struct re
     return rc;
 }
 
-uint64_t store_compact_step(struct store *s, bool builder_waits)
+/* --- a step and its rest --- */
+
+#define STEP_BYTES_MAX (UINT64_MAX / NS_PER_S / 2) /* 9 GB, so that times do not overflow */
+
+uint64_t store_compact_io_rest(const struct store *s)
+{
+    uint64_t rate = s->config.compact_io_bytes;
+    if (!rate || store_compact_commits(s)) /* a commit moves little, and all other edits wait */
+        return 0;
+    if (s->rewriting && (s->rewriting_stopped || !s->config.threads))
+        return 0; /* the server waits for it to end; or the asker is the builder, and alone */
+    uint64_t until_ns = s->step_begun_ns + s->step_bytes * NS_PER_S / rate;
+    uint64_t now_ns = os_mono_ns(s->os);
+    return until_ns > now_ns ? until_ns - now_ns : 0;
+}
+
+static void count_step(struct store *s, uint64_t begun_ns, const struct os_io *before)
+{
+    struct os_io now = os_thread_io();
+    uint64_t read = now.read_bytes - before->read_bytes;
+    uint64_t written = now.written_bytes - before->written_bytes;
+    stat_add(STAT_COMPACTION_READ, (int64_t)read);
+    stat_add(STAT_COMPACTION_WRITTEN, (int64_t)written);
+    s->step_begun_ns = begun_ns;
+    s->step_bytes = min_u64(read + written, STEP_BYTES_MAX);
+}
+
+static uint64_t cpu_rest(const struct store_config *c, uint64_t took_ns)
+{
+    uint64_t percent = min_u64(max_u64(c->compact_percent, 1), 100);
+    return took_ns * (100 - percent) / percent;
+}
+
+/* Once for each backlog: whoever set the budget should hear what it costs. */
+static void say_held_back(struct store *s, const struct store_config *c)
+{
+    if (s->compact_backlog <= COMPACT_BACKLOG || s->backlog_said)
+        return;
+    s->backlog_said = true;
+    log_warn("store",
+             "%zu small blocks are there, and compact.io holds merging to %llu bytes a second: "
+             "questions may get slower",
+             s->compact_backlog, (unsigned long long)c->compact_io_bytes);
+}
+
+static uint64_t merge_turn(struct store *s, const struct store_config *c, bool builder_waits)
 {
     uint64_t begun_ns = os_mono_ns(s->os);
-    pthread_mutex_lock(&s->lock);
-    struct store_config c = s->config;
-    pthread_mutex_unlock(&s->lock);
-    if (store_rewrite_asked(s))
-        return store_rewrite_step(s);
-    if (!s->compaction && !c.longest_ns && (!c.compact_fanin || !c.compact_percent))
+    struct os_io before = os_thread_io();
+    if (!s->compaction && !c->longest_ns && (!c->compact_fanin || !c->compact_percent))
         return UINT64_MAX;
     if (begun_ns < s->compact_at_ns)
         return s->compact_at_ns - begun_ns;
     if (builder_waits && s->compact_backlog <= COMPACT_BACKLOG)
         return 0;
-    if (!take_step(s, &c))
+    bool any = take_step(s, c);
+    count_step(s, begun_ns, &before);
+    if (!any)
         return UINT64_MAX;
-    uint64_t now_ns = os_mono_ns(s->os), took_ns = now_ns - begun_ns;
-    uint64_t percent = min_u64(max_u64(c.compact_percent, 1), 100);
+    uint64_t now_ns = os_mono_ns(s->os);
     bool late = s->compact_backlog > COMPACT_BACKLOG;
-    uint64_t rest_ns = late ? 0 : took_ns * (100 - percent) / percent;
+    uint64_t rest_ns = late ? 0 : cpu_rest(c, now_ns - begun_ns);
     s->compact_at_ns = max_u64(s->compact_at_ns, now_ns + rest_ns);
     return s->compact_at_ns - now_ns;
+}
+
+static uint64_t rewrite_turn(struct store *s)
+{
+    uint64_t begun_ns = os_mono_ns(s->os);
+    struct os_io before = os_thread_io();
+    uint64_t rest_ns = store_rewrite_step(s);
+    count_step(s, begun_ns, &before);
+    return rest_ns;
+}
+
+uint64_t store_compact_step(struct store *s, bool builder_waits)
+{
+    pthread_mutex_lock(&s->lock);
+    struct store_config c = s->config;
+    bool asked = s->rewriting != NULL;
+    uint64_t io_rest_ns = store_compact_io_rest(s);
+    pthread_mutex_unlock(&s->lock);
+    if (io_rest_ns) {
+        say_held_back(s, &c);
+        return io_rest_ns;
+    }
+    return asked ? rewrite_turn(s) : merge_turn(s, &c, builder_waits);
 }
 
 bool store_compact_commits(const struct store *s)

@@ -26,9 +26,14 @@
 
 /* --- the builder's part --- */
 
+static bool is_asked(const struct rewriting *w)
+{
+    return w && (!w->paused || w->part);
+}
+
 bool store_rewrite_waits(const struct store *s)
 {
-    return s->rewriting && (!s->rewriting->paused || s->rewriting->part);
+    return is_asked(s->rewriting) && !store_compact_io_rest(s);
 }
 
 bool store_rewrite_asked(struct store *s)
@@ -45,7 +50,7 @@ uint64_t store_rewrite_step(struct store *s)
     bool done = true;
     pthread_mutex_lock(&s->lock);
     struct rewriting *w = s->rewriting;
-    bool waits = store_rewrite_waits(s), pause = w && !w->paused;
+    bool waits = is_asked(w), pause = w && !w->paused;
     struct part *part = waits ? w->part : NULL;
     pthread_mutex_unlock(&s->lock);
     if (!waits)
@@ -121,6 +126,7 @@ void store_stop_redacting(struct store *s)
 {
     pthread_mutex_lock(&s->lock);
     s->rewriting_stopped = true;
+    pthread_cond_signal(&s->work); /* the builder need not rest any more */
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -647,6 +647,7 @@ void store_reconfigure(struct store *s, const struct store_config *c)
     if (!too_small)
         s->config.max_disk_bytes = c->max_disk_bytes;
     s->config.compact_percent = c->compact_percent;
+    s->config.compact_io_bytes = c->compact_io_bytes;
     s->config.sync = c->sync;
     s->config.sync_every_ns = c->sync_every_ns;
     pthread_cond_signal(&s->dirty);

@@ -159,11 +159,13 @@ struct store {
 
     /* builder only */
     struct block_builder *block_builder;
-    struct build *build;           /* built but not committed */
-    struct compaction *compaction; /* a merge on its way */
-    struct judge *judge;           /* a decision by rule on its way */
-    uint64_t compact_at_ns;        /* not before */
-    size_t compact_backlog;        /* blocks that might be merged, when last looked */
+    struct build *build;                /* built but not committed */
+    struct compaction *compaction;      /* a merge on its way */
+    struct judge *judge;                /* a decision by rule on its way */
+    uint64_t compact_at_ns;             /* not before */
+    size_t compact_backlog;             /* blocks that might be merged, when last looked */
+    bool backlog_said;                  /* that the I/O budget holds it back */
+    uint64_t step_begun_ns, step_bytes; /* the last step, and what it read and wrote */
     uint64_t next_block, retry_at_ns, maintain_at_ns;
     /* build_attempts when retention last ran, and when memory was last given back */
     uint64_t attempts_maintained, attempts_trimmed;
@@ -281,6 +283,8 @@ MUST_CHECK enum errc store_find_parent(struct store *s, const struct version *v,
 /* compact.c; same thread. One step; returns how long it may rest, 0 when there is more to do now,
  * UINT64_MAX when there is nothing. */
 uint64_t store_compact_step(struct store *s, bool builder_waits);
+/* Lock held. How long the I/O budget lets no step begin; 0: one may. */
+uint64_t store_compact_io_rest(const struct store *s);
 void store_compact_abandon(struct store *s);
 /* True between a merge's last byte and its commit: no other edit may come between two tries. */
 bool store_compact_commits(const struct store *s);
@@ -323,7 +327,7 @@ MUST_CHECK enum errc store_rewrite(struct store *s, const struct rewrite *r, str
 uint64_t store_rewrite_step(struct store *s); /* the builder's part, instead of merging */
 bool store_rewrite_asked(struct store *s);
 bool store_rewrite_stopped(struct store *s);     /* the server stops: nobody waits for minutes */
-bool store_rewrite_waits(const struct store *s); /* lock held: has it something to do? */
+bool store_rewrite_waits(const struct store *s); /* lock held: has it something to do now? */
 
 #define AUDIT_LINE_MAX (256 * KIB)
 /* audit.c. Appends a line to DIR/audit.log: the time, then the text; durable when E_OK. */

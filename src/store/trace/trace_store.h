@@ -45,6 +45,7 @@ struct store_config {
     uint32_t compact_fanin;       /* blocks of like size and time that become one; 0: none do */
     uint64_t compact_bytes;       /* a block of this size is not merged any more */
     unsigned compact_percent;     /* of a core that merging may take; 0: none */
+    uint64_t compact_io_bytes;    /* a second, that merging may read and write; 0: any */
     uint32_t queue_max;           /* batches waiting for the writer */
     uint32_t services_max,
         operations_max; /* per tenant; past it names are counted under an overflow name */
@@ -82,7 +83,8 @@ MUST_CHECK enum errc store_flush(struct store *s, struct err *e);
 /* Without threads: writer, builder and retention each take one step. True while there is work left.
  */
 bool store_step(struct store *s);
-/* Changes what can be changed while running: retention, disk cap, sync policy, compact_percent. */
+/* Changes what can be changed while running: retention, disk cap, sync policy, what merging may
+ * take (compact_percent, compact_io_bytes). */
 void store_reconfigure(struct store *s, const struct store_config *c);
 
 /* --- erasing --- */

@@ -53,6 +53,8 @@ TEST(config_defaults_are_what_the_contract_says)
     CHECK_INT(c.sync, 0);
     CHECK_INT(c.sync_every, 100 * NS_PER_MS);
     CHECK_INT(c.retention, 168 * 3600 * NS_PER_S);
+    CHECK_INT(c.compact_percent, 50);
+    CHECK_INT(c.compact_io, 64 * MIB);
     CHECK(!c.memory);
     config_fini(&c);
 }
@@ -71,6 +73,21 @@ TEST(config_flag_wins_over_env_over_file_over_default)
     CHECK_INT(c.given[CONF_sync].source, CONF_FROM_ENV);
     CHECK_INT(c.given[CONF_max_memory].source, CONF_FROM_FILE);
     CHECK_INT(c.given[CONF_listen].source, CONF_FROM_DEFAULT);
+    config_fini(&c);
+}
+
+TEST(config_merging_is_given_a_rate)
+{
+    const char *path = file_of("compact: {cpu-percent: 20, io: 8MiB}\n");
+    config_init(&c);
+    CHECK_OK(LOAD(NO_ENV, "--config", path));
+    CHECK_INT(c.compact_io, 8 * MIB);
+    CHECK_INT(c.compact_percent, 20);
+    config_fini(&c);
+    config_init(&c);
+    CHECK_OK(LOAD(ENV("LYMER_COMPACT_IO=1MB"), "--compact-io=0", "--config", path));
+    CHECK_INT(c.compact_io, 0);
+    CHECK(conf_keys[CONF_compact_io].reload == CONF_RELOAD);
     config_fini(&c);
 }
 

@@ -151,10 +151,32 @@ static void check_read_file_cap(struct os *os, const char *dir)
     buf_fini(&less);
 }
 
+/* Every byte counts once, on the thread that moves it. */
+static void check_counts(struct os *os, const char *dir)
+{
+    char path[200];
+    char back[64];
+    size_t got;
+    snprintf(path, sizeof path, "%s/counted", dir);
+    struct os_io before = os_thread_io();
+    struct os_file *f = open_ok(os, path, OS_WRITE);
+    struct iovec parts[3] = {{back, 7}, {back, 0}, {back, 40}};
+    memset(back, 'x', sizeof back);
+    CHECK_OK(os_pwritev(f, parts, 3, 5, NULL));
+    CHECK_OK(os_pread(f, back, sizeof back, 10, &got, NULL));
+    CHECK_OK(os_sync(f, NULL));
+    os_close(f);
+    struct os_io after = os_thread_io();
+    CHECK_INT(after.written_bytes - before.written_bytes, 47);
+    CHECK_INT(after.read_bytes - before.read_bytes, 42);
+    CHECK_OK(os_unlink(os, path, NULL));
+}
+
 TEST(os_machine_keeps_files)
 {
     check_files(os_posix(), test_dir());
     check_read_file_cap(os_posix(), test_dir());
+    check_counts(os_posix(), test_dir());
 }
 
 TEST(os_memory_keeps_files)
@@ -163,6 +185,7 @@ TEST(os_memory_keeps_files)
     CHECK_OK(os_mkdir(os, "/data/lymer", NULL));
     check_files(os, "/data/lymer");
     check_read_file_cap(os, "/data/lymer");
+    check_counts(os, "/data/lymer");
     CHECK_INT(sim_calls(os), 0);
     os_sim_free(os);
 }
@@ -173,6 +196,7 @@ TEST(os_sim_keeps_files)
     CHECK_OK(os_mkdir(os, "data", NULL));
     check_files(os, "data");
     check_read_file_cap(os, "data");
+    check_counts(os, "data");
     os_sim_free(os);
 }
 

@@ -235,3 +235,128 @@ TEST(compact_leaves_a_damaged_block_alone)
     buf_fini(&there);
     run_end(&r);
 }
+
+/* --- the I/O budget --- */
+
+static uint64_t moved(void)
+{
+    return (uint64_t)(stat_get(STAT_COMPACTION_READ) + stat_get(STAT_COMPACTION_WRITTEN));
+}
+
+/* What merging took of the disk while the clock went on, millisecond by millisecond. */
+struct pace {
+    uint64_t bytes, ns, longest; /* longest: bytes of a step */
+};
+
+static void keep_pace(struct run *r, uint64_t rate, unsigned ms, struct pace *p)
+{
+    *p = (struct pace){0};
+    while (ms--) {
+        for (bool more = true; more;) {
+            uint64_t before = moved();
+            more = store_step(r->s);
+            p->bytes += moved() - before;
+            p->longest = max_u64(p->longest, moved() - before);
+            if (rate && p->bytes > rate * p->ns / NS_PER_S + p->longest)
+                test_fail(__FILE__, __LINE__, "%llu bytes after %llu ns, a step has %llu",
+                          (unsigned long long)p->bytes, (unsigned long long)p->ns,
+                          (unsigned long long)p->longest);
+        }
+        sim_advance(r->os, NS_PER_MS);
+        p->ns += NS_PER_MS;
+    }
+}
+
+/* Many small blocks, then a store that merges them. */
+static void begin_apart(struct run *r, uint64_t rate)
+{
+    run_begin(r, 0);
+    flushes(r, 60);
+    store_close(r->s);
+    r->c.compact_fanin = 4;
+    r->c.compact_io_bytes = rate;
+    CHECK_OK(store_open(&r->s, &r->c, NULL));
+}
+
+TEST(compact_keeps_to_the_io_budget)
+{
+    struct run r;
+    struct pace free, held;
+    begin_apart(&r, 0);
+    keep_pace(&r, 0, 1, &free); /* no limit: all of it at once */
+    uint64_t together = block_count(&r);
+    run_end(&r);
+    CHECK(free.bytes > 4 * free.longest);
+
+    uint64_t rate = free.bytes / 4;
+    begin_apart(&r, rate);
+    uint64_t apart = block_count(&r);
+    keep_pace(&r, rate, 1000, &held);
+    CHECK(held.bytes <= rate + held.longest);
+    CHECK(held.bytes >= rate / 2); /* it is used, but for what a millisecond rounds away */
+    CHECK(block_count(&r) < apart && block_count(&r) > together);
+    keep_pace(&r, rate, 5000, &held);
+    CHECK_INT(block_count(&r), together);
+    CHECK_INT(files(&r), together);
+    compare(&r, __LINE__);
+    run_end(&r);
+}
+
+/* Time in which nothing was merged earns nothing. */
+TEST(compact_saves_no_io_budget)
+{
+    struct run r;
+    struct pace p;
+    begin_apart(&r, 64 * KIB);
+    sim_advance(r.os, 3600 * NS_PER_S);
+    keep_pace(&r, 64 * KIB, 500, &p);
+    CHECK(p.bytes > 0 && p.bytes <= 32 * KIB + p.longest);
+    run_end(&r);
+}
+
+/* A reload acts on the rest under way; the backlog does not lift the budget. */
+TEST(compact_io_budget_is_reloaded)
+{
+    struct run r;
+    struct pace p;
+    begin_apart(&r, 1);
+    uint64_t apart = block_count(&r);
+    CHECK(apart > 64); /* COMPACT_BACKLOG */
+    keep_pace(&r, 1, 2000, &p);
+    CHECK_INT(block_count(&r), apart);
+    r.c.compact_io_bytes = 0;
+    store_reconfigure(r.s, &r.c);
+    settle(&r);
+    CHECK(block_count(&r) < apart / 2);
+    compare(&r, __LINE__);
+    run_end(&r);
+}
+
+/* Rules rewrite blocks by the same steps. */
+static uint64_t spans_left_by_rules(uint64_t rate, unsigned ms, struct pace *p)
+{
+    struct run r;
+    struct store_stats stats;
+    run_begin(&r, 0);
+    flushes(&r, 60);
+    store_close(r.s);
+    r.c.rules = "keep service svc1 for 5d; drop after 1h";
+    r.c.compact_io_bytes = rate;
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    sim_advance(r.os, 48 * 3600 * NS_PER_S);
+    keep_pace(&r, rate, ms, p);
+    store_stats(r.s, &stats);
+    CHECK_INT(files(&r), stats.block_count);
+    run_end(&r);
+    return stats.block_spans;
+}
+
+TEST(compact_rules_keep_to_the_io_budget)
+{
+    struct pace free, held;
+    uint64_t left = spans_left_by_rules(0, 1, &free);
+    CHECK(left > 0 && free.bytes > 4 * free.longest);
+    CHECK(spans_left_by_rules(free.bytes / 4, 1000, &held) > left);
+    CHECK(held.bytes >= free.bytes / 8);
+    CHECK_INT(spans_left_by_rules(free.bytes / 4, 8000, &held), left);
+}

@@ -4,10 +4,12 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/os/sim.h"
+#include "base/os/thread.h"
 #include "base/stats.h"
 #include "tests/harness.h"
 #include "tests/unit/store/world.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -479,5 +481,69 @@ TEST(redact_also_what_only_the_log_holds)
     }
     CHECK_OK(store_redact(r.s, &text_key, &done, NULL));
     CHECK_INT(hunt_in(&r, "/data/wal", STR(SECRET)), 0);
+    run_end(&r);
+}
+
+/* --- the I/O budget: in memory, against the machine's clock --- */
+
+/* A store with blocks, and a builder that may move so much a second. */
+static void held_begin(struct run *r, uint64_t rate)
+{
+    log_setup((enum log_level)(LOG_ERROR + 1), LOG_TEXT);
+    *r = (struct run){.os = os_mem_new()};
+    store_config_defaults(&r->c, r->os, "/data");
+    r->c.threads = false;
+    r->c.memtable_bytes = 16 * KIB;
+    r->c.compact_fanin = 0;
+    r->w = world_new(4, os_now_ns(r->os));
+    CHECK_OK(store_open(&r->s, &r->c, NULL));
+    send(r, 60);
+    CHECK_OK(store_flush(r->s, NULL));
+    store_close(r->s);
+    r->c.threads = true;
+    r->c.compact_io_bytes = rate;
+    CHECK_OK(store_open(&r->s, &r->c, NULL));
+}
+
+static uint64_t moved(void)
+{
+    return (uint64_t)(stat_get(STAT_COMPACTION_READ) + stat_get(STAT_COMPACTION_WRITTEN));
+}
+
+TEST(redact_keeps_to_the_io_budget)
+{
+    struct run r;
+    struct store_redacted done;
+    uint64_t rate = 256 * KIB, moved_before = moved();
+    held_begin(&r, rate);
+    struct view before = view(&r, "default");
+    uint64_t begun_ns = os_mono_ns(r.os);
+    CHECK_OK(store_redact(r.s, &text_key, &done, NULL));
+    uint64_t took_ns = os_mono_ns(r.os) - begun_ns, bytes = moved() - moved_before;
+    CHECK(done.blocks >= 4);
+    CHECK(took_ns >= bytes / 2 * NS_PER_S / rate); /* all but the last step, one of many */
+    struct view after = view(&r, "default");
+    CHECK(same_but_text(&before, &after) && !after.texts);
+    run_end(&r);
+}
+
+static void redact_slowly(void *store)
+{
+    struct store_redacted done;
+    CHECK_INT(store_redact(store, &text_key, &done, NULL), E_CANCELLED);
+}
+
+/* A server that stops does not wait for the budget: here a step's rest would be hours. */
+TEST(redact_ends_with_the_server)
+{
+    struct run r;
+    struct thread asker;
+    held_begin(&r, 1);
+    uint64_t before = moved();
+    thread_start(&asker, "asker", redact_slowly, r.s);
+    while (moved() == before) /* the builder rests from now on */
+        sched_yield();
+    store_stop_redacting(r.s);
+    thread_join(&asker);
     run_end(&r);
 }
