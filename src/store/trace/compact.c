@@ -150,6 +150,13 @@ static size_t choose_place(const struct candidate *v, size_t n, const struct sto
     return 0;
 }
 
+static void set_backlog(struct store *s, size_t n)
+{
+    s->compact_backlog = n;
+    s->backlog_said &= n > COMPACT_BACKLOG;
+    stat_set(STAT_COMPACTION_BACKLOG, (int64_t)n);
+}
+
 /* Both the old and the new must fit under the disk cap while they are there together. */
 static bool fits_disk(const struct store *s, const struct candidate *in, size_t n)
 {
@@ -265,9 +272,7 @@ static bool choose(struct store *s, const struct store_config *c, enum errc *rc,
     size_t at = 0, n = list_candidates(v, c, list);
     bool idle = !c->threads || s->build_attempts == s->attempts_maintained;
     size_t take = choose_place(list, n, c, os_now_ns(s->os), idle, &at);
-    s->compact_backlog = n;
-    s->backlog_said &= n > COMPACT_BACKLOG;
-    stat_set(STAT_COMPACTION_BACKLOG, (int64_t)n);
+    set_backlog(s, n);
     if (take && !fits_disk(s, list + at, take))
         take = 0;
     struct part *in[COMPACT_INPUTS_MAX];
@@ -523,9 +528,16 @@ static uint64_t cpu_rest(const struct store_config *c, uint64_t took_ns)
     return took_ns * (100 - percent) / percent;
 }
 
-/* Once for each backlog: whoever set the budget should hear what it costs. */
-static void say_held_back(struct store *s, const struct store_config *c)
+/* Blocks gather while a merge on its way rests. Said once for each backlog: whoever set the budget
+ * should hear what it costs. */
+static void look_at_backlog(struct store *s, const struct store_config *c)
 {
+    struct version *v = store_version(s);
+    size_t n = 0;
+    for (size_t i = 0; i < v->part_n; i++)
+        n += tier_of(v->parts[i], c->compact_bytes) && !v->parts[i]->left_alone;
+    version_unref(v);
+    set_backlog(s, n);
     if (s->compact_backlog <= COMPACT_BACKLOG || s->backlog_said)
         return;
     s->backlog_said = true;
@@ -573,7 +585,7 @@ uint64_t store_compact_step(struct store *s, bool builder_waits)
     uint64_t io_rest_ns = store_compact_io_rest(s);
     pthread_mutex_unlock(&s->lock);
     if (io_rest_ns) {
-        say_held_back(s, &c);
+        look_at_backlog(s, &c);
         return io_rest_ns;
     }
     return asked ? rewrite_turn(s) : merge_turn(s, &c, builder_waits);

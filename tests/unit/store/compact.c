@@ -324,6 +324,9 @@ TEST(compact_io_budget_is_reloaded)
     CHECK(apart > 64); /* COMPACT_BACKLOG */
     keep_pace(&r, 1, 2000, &p);
     CHECK_INT(block_count(&r), apart);
+    flushes(&r, 8); /* seen while the merge rests */
+    CHECK(block_count(&r) >= apart + 8);
+    CHECK_INT(stat_get(STAT_COMPACTION_BACKLOG), block_count(&r));
     r.c.compact_io_bytes = 0;
     store_reconfigure(r.s, &r.c);
     settle(&r);
