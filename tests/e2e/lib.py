@@ -175,6 +175,17 @@ def lymer(*args, **more):
     return run(LYMER, *args, **more)
 
 
+def whole_spans(lines):
+    """Each span of an export, with what its resource and scope say, as one text. In order: the same spans make the same list."""
+    out = []
+    for line in lines:
+        for resource in json.loads(line)["resourceSpans"]:
+            for scope in resource["scopeSpans"]:
+                about = [resource.get("resource"), resource.get("schemaUrl"), scope.get("scope"), scope.get("schemaUrl")]
+                out += (json.dumps([span, about], sort_keys=True) for span in scope["spans"])
+    return sorted(out)
+
+
 def otlp(service="svc", spans=1, trace=None, name="op", start=None, **fields):
     """An OTLP/JSON request with `spans` spans of one trace; the first is the root."""
     trace = trace or os.urandom(16).hex()

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server may take of the machine: the disk cap, seen as du sees it while spans pour in."""
 import base64
+import contextlib
 import json
 import os
+import subprocess
+import sys
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from lib import LYMER, Server, check, equal, get, lymer, otlp, request, scenario, send, until
+from lib import LYMER, ROOT, VENV_PYTHON, Server, Skipped, check, equal, get, lymer, otlp, request, run, scenario, send, until, whole_spans
 
 CAP = 16_000_000
 
@@ -23,12 +28,17 @@ def disk_bytes(path):
     return total
 
 
+def noisy(service="pour"):
+    """A trace that cannot be compressed."""
+    noise = [{"key": "noise", "value": {"stringValue": base64.b64encode(os.urandom(90_000)).decode()}}]
+    return otlp(service, 3, attributes=noise)
+
+
 def pour(server, requests):
-    """Spans that cannot be compressed, each request until it is taken. Returns the last trace."""
+    """Such traces, each until it is taken. Returns the last one."""
     trace = None
     for _ in range(requests):
-        noise = [{"key": "noise", "value": {"stringValue": base64.b64encode(os.urandom(90_000)).decode()}}]
-        trace, message = otlp("pour", 3, attributes=noise)
+        trace, message = noisy()
         until(lambda: send(server, message)[0] == 200, 40, "the spans to be taken")
     return trace
 
@@ -71,6 +81,186 @@ def expired_spans_are_not_read():
 
 def rfc3339(ns):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ns // 10**9))
+
+
+SMALL_DISK = "32m"
+BALLAST = 14 << 20
+UNSHARED = "LYMER_E2E_UNSHARED"
+
+
+@contextlib.contextmanager
+def small_disk():
+    """A file system that can really be full, with a ballast file in it."""
+    with tempfile.TemporaryDirectory(prefix="lymer-e2e-disk-") as place:
+        run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "lymer-e2e", place)
+        try:
+            ballast = os.path.join(place, "ballast")
+            with open(ballast, "wb") as f:
+                os.posix_fallocate(f.fileno(), 0, BALLAST)
+            yield os.path.join(place, "data"), ballast
+        finally:
+            run("umount", place)
+
+
+def mounts_are_private():
+    """True: here a mount is nobody else's and goes when this process does. False: the scenario has run in such a place."""
+    if os.environ.get(UNSHARED):
+        return True
+    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):  # as root; as root of namespaces of our own
+        if run(*unshare, "mount", "-t", "tmpfs", "lymer-e2e", tempfile.gettempdir(), ok=False).returncode == 0:
+            done = run(*unshare, sys.executable, os.path.join(ROOT, "tests", "e2e", "run.py"), "a_really_full_disk", ok=False, env={UNSHARED: "1"})
+            check(done.returncode == 0, done.stdout.decode(), done.stderr.decode())
+            return False
+    raise Skipped("NO TMPFS CAN BE MOUNTED, neither as root nor in a user namespace: a disk that is really full was not tested")
+
+
+class Pourer(threading.Thread):
+    """Traces one after another, each once, and what was answered."""
+
+    def __init__(self, server, stop):
+        super().__init__(daemon=True)
+        self.server, self.stop, self.taken, self.refused, self.other = server, stop, {}, [], []
+
+    def run(self):
+        while not self.stop.is_set():
+            trace, message = noisy()
+            try:
+                status, body, headers = send(self.server, message)
+            except OSError as e:
+                self.other.append(str(e))
+                return
+            if status == 200:
+                spans = message["resourceSpans"][0]["scopeSpans"][0]["spans"]
+                self.taken[trace] = {s["spanId"]: s["attributes"][0]["value"]["stringValue"] for s in spans}
+            elif status == 503:
+                self.refused.append((json.loads(body), headers["Retry-After"]))
+                self.stop.wait(0.02)
+            else:
+                self.other.append((status, body))
+
+
+def all_there(server, taken, when):
+    for trace, spans in taken.items():
+        got = get(server.url(f"/api/traces/{trace}"))["data"][0]["spans"]
+        noise = {s["spanID"]: next(t["value"] for t in s["tags"] if t["key"] == "noise") for s in got}
+        check(len(got) == len(spans) and noise == spans, when, trace, "is not what was acknowledged")
+
+
+def refused_grpc(server):
+    """Code, sentence and names of the details of the answer to a gRPC request."""
+    script = """import grpc, json, sys
+from google.rpc import status_pb2, error_details_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as t, trace_service_pb2_grpc
+r = t.ExportTraceServiceRequest()
+r.resource_spans.add().scope_spans.add().spans.add(trace_id=b"1" * 16, span_id=b"1" * 8, name="x" * 60000)
+try:
+    trace_service_pb2_grpc.TraceServiceStub(grpc.insecure_channel(sys.argv[1])).Export(r, timeout=20)
+    print(json.dumps(["taken", "", []]))
+except grpc.RpcError as e:
+    status = status_pb2.Status.FromString(dict(e.trailing_metadata())["grpc-status-details-bin"])
+    print(json.dumps([e.code().name, e.details(), [d.type_url for d in status.details]]))"""
+    return json.loads(run(VENV_PYTHON, "-c", script, f"127.0.0.1:{server.port('grpc')}").stdout)
+
+
+def answers_meanwhile(server, taken):
+    """Every kind of question has its answer."""
+    check("pour" in get(server.url("/api/services"))["data"], "services")
+    trace = next(reversed(taken))
+    equal(len(get(server.url(f"/api/traces/{trace}"))["data"][0]["spans"]), 3, "a trace")
+    found = get(server.url("/api/traces"), {"service": "pour", "limit": 5, "lookback": "1h"})["data"]
+    equal(len(found), 5, "search")
+    equal(get(server.url("/", "admin"), raw=True)[0], 200, "health: the server itself is well")
+
+
+SHOP = ("--traces", "400", "--seed", "9", "--start", "2026-01-01T00:00:00Z", "--over", "10s")
+
+
+def shop(url):
+    """The spans of `lymer load`, whole."""
+    return whole_spans(lymer("export", "--url", url, "--service", "gateway").stdout.splitlines())
+
+
+def fill(server, stop):
+    """Pours until everybody is refused for lack of space, and looks at how."""
+    pourers = [Pourer(server, stop) for _ in range(2)]
+    before = server.metrics()
+    for p in pourers:
+        p.start()
+    until(lambda: all(any("disk is full" in r[0]["message"] for r in p.refused) for p in pourers), 30, "a full disk")
+    for p in pourers:
+        for body, retry in p.refused:
+            equal([body["code"], [d["@type"] for d in body["details"]]], [14, ["type.googleapis.com/google.rpc.RetryInfo"]], body)
+            check(int(retry) > 0, "Retry-After", retry)
+    code, sentence, details = refused_grpc(server)
+    equal([code, details], ["UNAVAILABLE", ["type.googleapis.com/google.rpc.RetryInfo"]], sentence)
+    after, refused = server.metrics(), 'lymer_batches_refused_total{reason="disk"}'
+    check(after[refused] >= before[refused] + 3, "counted by reason", before[refused], after[refused])
+    check(after["lymer_spans_refused_total"] > before["lymer_spans_refused_total"], "refused spans are counted")
+    return pourers
+
+
+def taken_by(pourers):
+    for p in pourers:
+        equal(p.other, [], "nothing but taken and refused")
+    return {trace: spans for p in pourers for trace, spans in list(p.taken.items())}
+
+
+@scenario
+def a_really_full_disk_refuses_and_recovers():
+    if not mounts_are_private():
+        return
+    with Server() as s:
+        lymer("load", "--endpoint", f"grpc://127.0.0.1:{s.port('grpc')}", *SHOP)
+        expected = shop(s.url())
+    check(len(expected) > 10_000, "spans of the load", len(expected))
+    flags = ("--memtable=1MB", "--max-disk=0")  # the disk is the limit, not the cap
+    with small_disk() as (data, ballast), contextlib.ExitStack() as ending:
+        stop = threading.Event()
+        ending.callback(stop.set)
+        with Server(*flags, data=data) as s:
+            command = [LYMER, "load", "--endpoint", f"grpc://127.0.0.1:{s.port('grpc')}", *SHOP, "--rate", "6000"]
+            loader = ending.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            ending.callback(loader.kill)
+            pourers = fill(s, stop)
+            check(loader.poll() is None, "the load was over before the disk was full")
+            answers_meanwhile(s, taken_by(pourers))
+            all_there(s, taken_by(pourers), "on a full disk")
+
+            taken = len(taken_by(pourers))
+            os.unlink(ballast)
+            until(lambda: len(taken_by(pourers)) > taken + 10, 20, "taken again once there is space")
+            stop.set()
+            for p in pourers:
+                p.join(20)
+            said = json.loads(loader.communicate(timeout=30)[0].splitlines()[-1])
+            equal([loader.returncode, said["spans_accepted"]], [0, said["spans_sent"]], "lymer load")
+            check(said["retries"] > 0, "the load was refused nothing", said)
+            taken = taken_by(pourers)
+            all_there(s, taken, "once there is space")
+            s.kill()
+        with Server(*flags, data=data) as s:
+            all_there(s, taken, "after kill -9")
+            check(shop(s.url()) == expected, "the load is there whole, and once")
+
+            stop.clear()  # full once more: kill -9 and a start on the full disk
+            with open(ballast, "wb") as f:
+                room = os.fstatvfs(f.fileno())
+                os.posix_fallocate(f.fileno(), 0, room.f_bavail * room.f_frsize - (4 << 20))
+            pourers = fill(s, stop)
+            stop.set()
+            for p in pourers:
+                p.join(20)
+            taken |= taken_by(pourers)
+            s.kill()
+        with Server(*flags, data=data) as s:
+            all_there(s, taken, "after kill -9 and a start on a full disk")
+            os.unlink(ballast)
+            trace, message = noisy()
+            until(lambda: send(s, message)[0] == 200, 20, "taken again")
+            equal(len(get(s.url(f"/api/traces/{trace}"))["data"][0]["spans"]), 3, "a new trace")
+            check(shop(s.url()) == expected, "the load is still there")
+            s.stop()
+        check(b"damaged" not in lymer("verify", data).stdout, "verify")
 
 
 def peak_bytes(server):

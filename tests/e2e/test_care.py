@@ -6,7 +6,7 @@ import re
 import tempfile
 import threading
 
-from lib import LYMER, Server, check, equal, get, lymer, otlp, run, scenario, send
+from lib import LYMER, Server, check, equal, get, lymer, otlp, run, scenario, send, whole_spans
 
 
 def load(server, *flags):
@@ -94,16 +94,8 @@ def flip(path, at, bit=1):
         f.write(bytes([byte ^ bit]))
 
 
-def spans_of(line):
-    """Each span whole, with what its resource and scope say."""
-    for resource in json.loads(line)["resourceSpans"]:
-        for scope in resource["scopeSpans"]:
-            origin = json.dumps([resource["resource"], scope["scope"]])
-            yield from (origin + json.dumps(span) for span in scope["spans"])
-
-
 def spans(lines):
-    return {span for line in lines.values() for span in spans_of(line)}
+    return set(whole_spans(lines.values()))
 
 
 @scenario
