@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -175,14 +176,28 @@ def lymer(*args, **more):
     return run(LYMER, *args, **more)
 
 
-def whole_spans(lines):
+VALUES = {"stringValue", "boolValue", "intValue", "bytesValue", "arrayValue", "kvlistValue"}
+
+
+def plain(x):
+    """OTLP JSON in one form: without what is left at its default (but in values, where it says something), doubles as their bits."""
+    if isinstance(x, list):
+        return [plain(v) for v in x]
+    if not isinstance(x, dict):
+        return x
+    if "doubleValue" in x:
+        return {"doubleValue": struct.pack(">d", float(x["doubleValue"])).hex()}
+    return {k: p for k, v in x.items() if (p := plain(v)) not in ("", 0, "0", [], {}, None) or k in VALUES}
+
+
+def whole_spans(documents):
     """Each span of an export, with what its resource and scope say, as one text. In order: the same spans make the same list."""
     out = []
-    for line in lines:
-        for resource in json.loads(line)["resourceSpans"]:
+    for document in documents:
+        for resource in json.loads(document, parse_int=lambda n: -0.0 if n == "-0" else int(n))["resourceSpans"]:
             for scope in resource["scopeSpans"]:
-                about = [resource.get("resource"), resource.get("schemaUrl"), scope.get("scope"), scope.get("schemaUrl")]
-                out += (json.dumps([span, about], sort_keys=True) for span in scope["spans"])
+                about = plain([resource.get("resource"), resource.get("schemaUrl"), scope.get("scope"), scope.get("schemaUrl")])
+                out += (json.dumps([plain(span), about], sort_keys=True) for span in scope["spans"])
     return sorted(out)
 
 
