@@ -132,3 +132,24 @@ def sdk_traces_survive_a_restart():
             again.kill()
         with Server(data=server.data) as after_kill:
             compare(after_kill, "node", sent)
+
+
+@scenario
+def an_instrumented_application_is_seen_whole():
+    """Four processes with OpenTelemetry's HTTP instrumentation: what each sent is one trace a request, without a gap."""
+    with Server() as server:
+        done = run("node", "app.mjs", server.url("/v1/traces", "otlp"), "40", cwd=NODE_DIR)
+        said = json.loads(done.stdout)
+        equal([said["failed"], server.metrics()["lymer_spans_accepted_total"]], [0, said["sent"]], "spans")
+        equal(get(server.url("/api/services"))["data"], ["cart", "catalogue", "gateway", "payment"], "services")
+        found = get(server.url("/api/traces"), {"service": "gateway", "limit": 100, "lookback": "1h"})["data"]
+        equal([len(found), sum(len(t["spans"]) for t in found)], [40, said["sent"]], "traces, and spans of them")
+        for trace in found:
+            ids = {s["spanID"] for s in trace["spans"]}
+            roots = [s for s in trace["spans"] if not s["references"]]
+            equal(len(roots), 1, f"{trace['traceID']}: roots")
+            check(all(r["spanID"] in ids for s in trace["spans"] for r in s["references"]), trace["traceID"], "has a gap")
+        calls = {(x["parent"], x["child"]): x["callCount"] for x in get(server.url("/api/dependencies"))["data"]}
+        equal(calls[("gateway", "cart")], 40, "calls of the gateway to the cart: one a request")
+        check(calls[("payment", "cart")] <= calls[("gateway", "payment")], "calls", calls)
+        server.stop()
