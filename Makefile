@@ -168,7 +168,7 @@ build/fuzz/fuzz_%: build/fuzz/fuzz/fuzz_%.o build/fuzz/lib.a
 
 # --- measuring ---------------------------------------------------------------------------------
 
-bench: build/lymer $(BENCHES)
+bench: build/lymer $(BENCHES) tests/e2e/node/node_modules/.ready
 	python3 bench/run.py $(M)
 
 $(B)/bench_%: $(B)/bench/bench_%.o $(B)/lib.a

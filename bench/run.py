@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The budgets against the real binary over real sockets: bench/run.py [MEASURE…]. Prints a table and, when all measures
 ran, writes bench/budget.csv. Rates are per second of the server's own CPU time, user and system, from exec to exit: log,
-memtable and every block included. $BENCH_SPANS (default 2,000,000) and $BENCH_MINUTES (default 5) size the loads."""
+memtable and every block included. $BENCH_SPANS (default 2,000,000), $BENCH_MINUTES (default 5), $BENCH_SECONDS (default 10)
+and $BENCH_REQUESTS (default 6,000) size the loads."""
 import csv
 import datetime
 import gzip
@@ -14,6 +15,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,8 @@ import lib  # noqa: E402
 
 SPANS = int(os.environ.get("BENCH_SPANS", 2_000_000))
 MINUTES = float(os.environ.get("BENCH_MINUTES", 5))
+SECONDS = float(os.environ.get("BENCH_SECONDS", 10))
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", 6_000))
 WORK = os.path.join(lib.ROOT, "build", "bench")
 ROWS = []
 MEASURES = []
@@ -160,6 +164,51 @@ def start():
         shutil.rmtree(data)
         best = min(best or took, took)
     row("cold start, empty store (best of 10)", best, 50, "ms", "less")
+
+
+def die_under_load(data, seconds):
+    """Takes spans as fast as they come for so long, then kill -9. Returns a trace that was acknowledged just before."""
+    with Run(data=data) as server:
+        command = [lib.LYMER, "load", "--profile", "shop", "--endpoint", f"grpc://127.0.0.1:{server.port('grpc')}", "--workers", "2",
+                   "--traces", traces(10**9)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sender:
+            try:
+                begun = time.monotonic()
+                lib.until(lambda: time.monotonic() - begun > seconds, seconds + 10, "the load")
+                trace, message = lib.otlp("restart", 100)
+                lib.until(lambda: lib.send(server, message)[0] == 200, what="acknowledgement")
+                rate = server.metrics()["lymer_spans_accepted_total"] / (time.monotonic() - begun)
+                server.kill()
+            finally:
+                sender.kill()
+    return trace, rate
+
+
+@measure
+def restart():
+    """From exec until the port answers and until the first question has its answer; what the log holds is read in between."""
+    data, lives, worst = fresh(), 5, {"port": 0, "wall": 0, "CPU": 0}
+    for life in range(lives):
+        trace, rate = die_under_load(data, SECONDS * (0.8 + 0.1 * life))  # the log is never as full as the time before
+        log = tree_bytes(os.path.join(data, "wal"))
+        begun = time.monotonic()
+        with Run(data=data, wait=False) as server:
+            def connects():
+                with socket.socket() as s:
+                    return s.connect_ex(("127.0.0.1", server.port("query"))) == 0
+            lib.until(connects, 60, "the port")
+            now = {"port": (time.monotonic() - begun) * 1000}
+            found, _ = server.ask(f"/api/traces/{trace}")
+            now |= {"wall": (time.monotonic() - begun) * 1000, "CPU": sum(server.cpu_of().values()) * 1000}
+            lib.equal(len(found["data"][0]["spans"]), 100, "the trace that was acknowledged just before")
+            server.finish()
+        print(f"  killed at {rate / 1000:.0f} k spans/s beside {log / 1e6:.0f} MB of log files: port {now['port']:.0f} ms, answer {now['wall']:.0f} ms, "
+              f"CPU {now['CPU']:.0f} ms", flush=True)
+        worst = {k: max(v, now[k]) for k, v in worst.items()}
+    shutil.rmtree(data)
+    row(f"kill -9 at full load, right answer (worst of {lives})", worst["wall"], 2000, "ms", "less")
+    row("  its port answers", worst["port"], 2000, "ms", "less")
+    row("  CPU until then", worst["CPU"], 2000, "ms", "less")
 
 
 @measure
@@ -342,6 +391,27 @@ def profiles():
         shutil.rmtree(data)
 
 
+@measure
+def application():
+    """What a real application leaves behind: four Node.js services with OpenTelemetry's own HTTP instrumentation."""
+    data = fresh()
+    with Run(*Big.FLAGS, "--memtable=1MiB", data=data) as server:  # many blocks, so that there is something to merge
+        done = lib.run("node", "app.mjs", server.url("/v1/traces", "otlp"), str(REQUESTS), cwd=lib.NODE_DIR, timeout=1200)
+        said = json.loads(done.stdout)
+        lib.equal(said["failed"], 0, "spans that could not be exported")
+        m = server.metrics()
+        lib.equal(m["lymer_spans_accepted_total"], said["sent"], "accepted")
+        server.finish()
+    with Run(*Big.FLAGS, data=data) as server:
+        server.settle()
+        merges = m["lymer_compactions_total"] + server.metrics()["lymer_compactions_total"]
+        server.finish()
+    blocks = os.path.join(data, "blocks")
+    row("blocks, merged, Node.js application", tree_bytes(blocks) / said["sent"], 35, "bytes/span", "less")
+    print(f"  {said['sent']:,} spans of {said['requests']:,} requests, after {merges:.0f} merges in {len(os.listdir(blocks))} blocks")
+    shutil.rmtree(data)
+
+
 def ask_on(server, big_params, stop):
     """Questions while it runs, one after the other; how long each took."""
     took = []
@@ -370,12 +440,15 @@ def sustained():
         asker = threading.Thread(target=lambda: answers.extend(ask_on(server, lambda n: {"service": services[n % 4], "limit": 20, "lookback": "1h"}, stop)))
         with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
             asker.start()
-            while sender.poll() is None:
-                rss.append(server.rss())
-                time.sleep(0.5)
-            said = json.loads(sender.stdout.read().decode().strip().splitlines()[-1])
-        stop.set()
-        asker.join()
+            try:
+                while sender.poll() is None:
+                    rss.append(server.rss())
+                    time.sleep(0.5)
+                said = json.loads(sender.stdout.read().decode().strip().splitlines()[-1])
+            finally:  # also when the server has died: nobody is waited for that has nobody to talk to
+                sender.kill()
+                stop.set()
+                asker.join()
         lib.equal(said["spans_accepted"], said["spans_sent"], "accepted")
         m = server.metrics()
         asking = sum(server.cpu_of("worker").values())
