@@ -435,7 +435,7 @@ def sustained():
         spans = int(rate * 60 * MINUTES * 2)
         command = [lib.LYMER, "load", "--profile", "shop", "--endpoint", f"grpc://127.0.0.1:{server.port('grpc')}", "--workers", "2",
                    "--rate", str(rate), "--traces", traces(spans)]
-        stop, rss, answers = threading.Event(), [], []
+        stop, rss, busy, answers = threading.Event(), [], [], []
         services = ("gateway", "cart", "payment", "email")
         asker = threading.Thread(target=lambda: answers.extend(ask_on(server, lambda n: {"service": services[n % 4], "limit": 20, "lookback": "1h"}, stop)))
         with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
@@ -443,6 +443,8 @@ def sustained():
             try:
                 while sender.poll() is None:
                     rss.append(server.rss())
+                    cpu = server.cpu_of()
+                    busy.append(sum(cpu.values()) - sum(cpu[t] for t in server.cpu_of("worker") if t in cpu))
                     time.sleep(0.5)
                 said = json.loads(sender.stdout.read().decode().strip().splitlines()[-1])
             finally:  # also when the server has died: nobody is waited for that has nobody to talk to
@@ -459,6 +461,8 @@ def sustained():
     row("  acknowledged within, p99", said["ack_ms_p99"], 50, "ms", "less")
     row("  resident, last quarter over second", max(rss[-quarter:]) / max(rss[quarter:2 * quarter]), 1.15, "ratio", "less")
     print(f"  peak {max(rss) / 1e6:.0f} MB, {m['lymer_compactions_total']:.0f} merges, {len(answers)} questions, p50 {percentile(answers, 0.5):.1f} ms, p99 {percentile(answers, 0.99):.1f} ms, {asking:.0f} CPU s of them")
+    marks = [0, *(busy[quarter * k - 1] for k in (1, 2, 3)), busy[-1]]
+    print("  CPU s by quarter, without questions: " + ", ".join(f"{b - a:.1f}" for a, b in zip(marks, marks[1:])))
 
 
 @measure

@@ -85,7 +85,7 @@ def rfc3339(ns):
 
 SMALL_DISK = "32m"
 BALLAST = 14 << 20
-UNSHARED = "LYMER_E2E_UNSHARED"
+UNSHARED = "E2E_UNSHARED"
 
 
 @contextlib.contextmanager
