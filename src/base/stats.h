@@ -82,7 +82,7 @@
       "Bytes that merging and rewriting blocks read and wrote.")                                   \
     X(COMPACTION_WRITTEN, COUNTER, "compaction_bytes_total", "direction=\"written\"", "")          \
     X(COMPACTION_BACKLOG, GAUGE, "compaction_backlog_blocks", "",                                  \
-      "Blocks small enough to be merged with others, when last looked.")                           \
+      "Small blocks that wait to be merged with others, when last looked.")                        \
     X(BLOCKS_EXPIRED, COUNTER, "blocks_expired_total", "", "Blocks dropped by retention.")         \
     X(SPANS_EXPIRED, COUNTER, "spans_expired_total", "", "Spans dropped by retention.")            \
     X(BLOCKS_SET_ASIDE, COUNTER, "blocks_set_aside_total", "", "Damaged blocks set aside.")        \

@@ -386,8 +386,7 @@ static enum errc decode(struct json_walk *w, struct err *e)
         wrong(w, "not an object");
     }
     if (batch_builder_failed(w->walk.b))
-        return fail(e, E_TOO_BIG, "the spans of one request take more than %zu MiB",
-                    BATCH_IMAGE_MAX / MIB);
+        return batch_builder_too_big(w->walk.b, e);
     if (step == OTLP_DONE && json_next(&w->r) == JSON_END)
         return E_OK;
     return fail(e, w->r.err ? w->r.err : E_INVALID, "malformed JSON: %s at byte %zu",

@@ -270,8 +270,7 @@ enum errc otlp_decode_traces(struct str pb, struct batch_builder *b, struct err 
         w.wide_end = w.start + pb.n - 2 * BYTES_WIDE;
     enum otlp_step step = fields(&w.walk, &otlp_traces, &w, &pb); /* no scalars at the top */
     if (batch_builder_failed(b))
-        return fail(e, E_TOO_BIG, "the spans of one request take more than %zu MiB",
-                    BATCH_IMAGE_MAX / MIB);
+        return batch_builder_too_big(b, e);
     if (step == OTLP_DONE)
         return E_OK;
     return fail(e, w.truncated ? E_TRUNCATED : E_INVALID, "malformed protobuf: %s at byte %zu",

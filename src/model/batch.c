@@ -45,7 +45,7 @@ static_assert(sizeof(struct event_rec) == 32 && sizeof(struct link_rec) == 48, "
 static bool vec_grow(struct batch_builder *b, struct batch_vec *v, size_t more, size_t size)
 {
     size_t need = v->n + more, cap = max_size(v->cap * (size_t)2, need);
-    cap = min_size(cap, BATCH_IMAGE_MAX / size);
+    cap = min_size(cap, b->image_max / size);
     char *p = cap >= need && !b->failed ? realloc(v->p, cap * size) : NULL;
     if (!p) {
         b->failed = true;
@@ -207,7 +207,8 @@ static uint32_t dict_id(struct batch_builder *b, struct batch_dict *d, struct st
 
 void batch_builder_init(struct batch_builder *b)
 {
-    *b = (struct batch_builder){.min_ns = UINT64_MAX, .keys_max = UINT32_MAX};
+    *b = (struct batch_builder){
+        .min_ns = UINT64_MAX, .keys_max = UINT32_MAX, .image_max = BATCH_IMAGE_MAX};
     dict_init(&b->keys);
     dict_init(&b->names);
     vec_init(&b->groups, sizeof(struct group_rec));
@@ -232,7 +233,8 @@ void batch_builder_fini(struct batch_builder *b)
 
 void batch_builder_reset(struct batch_builder *b)
 {
-    struct batch_builder next = {.min_ns = UINT64_MAX, .keys_max = b->keys_max};
+    struct batch_builder next = {
+        .min_ns = UINT64_MAX, .keys_max = b->keys_max, .image_max = b->image_max};
     dict_reset(&b->keys);
     dict_reset(&b->names);
     vec_reset(&b->groups, sizeof(struct group_rec));
@@ -244,6 +246,12 @@ void batch_builder_reset(struct batch_builder *b)
     next.keys = b->keys, next.names = b->names, next.groups = b->groups, next.spans = b->spans;
     next.attrs = b->attrs, next.events = b->events, next.links = b->links, next.heap = b->heap;
     *b = next;
+}
+
+enum errc batch_builder_too_big(const struct batch_builder *b, struct err *e)
+{
+    return fail(e, E_TOO_BIG, "the spans of one request take more than %zu MiB",
+                b->image_max / MIB);
 }
 
 uint32_t batch_builder_rejected(const struct batch_builder *b)
@@ -717,9 +725,8 @@ enum errc batch_seal(struct batch_builder *b, struct str tenant, uint64_t receiv
                            .link_count = b->links.n,
                            .heap_len = b->heap.n};
     struct layout l = image_layout(&h);
-    if (b->failed || l.end > BATCH_IMAGE_MAX)
-        return fail(e, E_TOO_BIG, "the spans of one request take more than %zu MiB",
-                    BATCH_IMAGE_MAX / MIB);
+    if (b->failed || l.end > b->image_max)
+        return batch_builder_too_big(b, e);
     struct batch *batch = batch_new(l.end);
     if (!batch)
         return fail(e, E_NO_MEMORY, "no memory for a batch of %llu bytes",

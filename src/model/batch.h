@@ -212,6 +212,7 @@ struct batch_builder {
     struct batch_vec groups, spans, attrs, events, links, heap;
     struct batch_dict keys, names;
     uint32_t keys_max; /* a span that brings more is rejected; no limit until it is set */
+    size_t image_max;  /* the cap; BATCH_IMAGE_MAX until it is set lower */
     uint32_t expect;   /* the attribute that the next one probably resembles */
     uint32_t owner_at; /* first attribute of what was begun last */
     uint8_t owner;     /* enum batch_owner of what was begun last */
@@ -233,6 +234,7 @@ static inline bool batch_builder_failed(const struct batch_builder *b)
 {
     return b->failed;
 }
+enum errc batch_builder_too_big(const struct batch_builder *b, struct err *e); /* the sentence */
 static inline uint32_t batch_builder_spans(const struct batch_builder *b)
 {
     return b->spans.n;

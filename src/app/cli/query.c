@@ -34,31 +34,13 @@ static const struct cli_option search_options[] = {
 
 static void summary_json(struct json_writer *w, const struct trace_summary *t, struct str cursor)
 {
-    char time[NUM_TEXT_MAX];
     json_object(w);
-    JSON_KEY_C(w, "traceID");
-    json_hex(w, t->trace_id, 16);
-    JSON_KEY_C(w, "start");
-    json_str(w, str_of(time, num_put_rfc3339(time, t->min_start_ns)));
-    JSON_KEY_C(w, "durationNanos");
-    json_u64(w, t->max_end_ns - t->min_start_ns);
-    JSON_KEY_C(w, "rootService");
-    json_str(w, t->root_service);
-    JSON_KEY_C(w, "rootOperation");
-    json_str(w, t->root_operation);
-    JSON_KEY_C(w, "spans");
-    json_u64(w, t->span_count);
-    JSON_KEY_C(w, "errors");
-    json_u64(w, t->error_count);
+    summary_members(w, t);
     JSON_KEY_C(w, "services");
     json_array(w);
     for (uint32_t i = 0; i < t->service_count; i++)
         json_str(w, t->services[i].name);
     json_array_end(w);
-    if (t->other_services) {
-        JSON_KEY_C(w, "otherServices");
-        json_u64(w, t->other_services);
-    }
     if (cursor.n) {
         JSON_KEY_C(w, "nextCursor");
         json_str(w, cursor);

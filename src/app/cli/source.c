@@ -121,6 +121,7 @@ static enum errc ask(struct source *s, const struct buf *path, struct str *body,
         return fail(e, E_USAGE, "the question is too long");
     enum errc code = client_call(&s->client, "GET", path->p, s->headers, STR_NONE, ANSWER_MAX, NULL,
                                  NULL, &a, e);
+    s->status = code ? 0 : a.status;
     if (!code && a.status / 100 != 2) {
         error_sentence(buf_str(&a.body), said);
         code = fail(e,
@@ -1038,4 +1039,44 @@ bool source_query(struct source *s, uint64_t since_default_ns, struct trace_quer
            (!cli_value(c, "end") || cli_time(c, "end", now, &q->start_max_ns)) &&
            (!cli_value(c, "min") || cli_duration(c, "min", &q->duration_min_ns)) &&
            (!cli_value(c, "max") || cli_duration(c, "max", &q->duration_max_ns)) && tags_from(s, q);
+}
+
+/* --- printing --- */
+
+void summary_counts(struct json_writer *w, uint64_t spans, uint64_t errors)
+{
+    JSON_KEY_C(w, "spans");
+    json_u64(w, spans);
+    JSON_KEY_C(w, "errors");
+    json_u64(w, errors);
+}
+
+void summary_members(struct json_writer *w, const struct trace_summary *t)
+{
+    char time[NUM_TEXT_MAX];
+    JSON_KEY_C(w, "traceID");
+    json_hex(w, t->trace_id, 16);
+    JSON_KEY_C(w, "start");
+    json_str(w, str_of(time, num_put_rfc3339(time, t->min_start_ns)));
+    JSON_KEY_C(w, "durationNanos");
+    json_u64(w, t->max_end_ns - t->min_start_ns);
+    JSON_KEY_C(w, "rootService");
+    json_str(w, t->root_service);
+    JSON_KEY_C(w, "rootOperation");
+    json_str(w, t->root_operation);
+    summary_counts(w, t->span_count, t->error_count);
+    if (t->stored) { /* not adjusted: a span that came twice counts twice */
+        JSON_KEY_C(w, "asStored");
+        json_bool(w, true);
+    }
+    if (!t->others.span_count)
+        return;
+    JSON_KEY_C(w, "otherServices");
+    json_object(w);
+    if (t->other_services) {
+        JSON_KEY_C(w, "services");
+        json_u64(w, t->other_services);
+    }
+    summary_counts(w, t->others.span_count, t->others.error_count);
+    json_object_end(w);
 }

@@ -6,6 +6,7 @@
 
 #include "app/cli/cli.h"
 #include "app/client.h"
+#include "codec/json.h"
 #include "engine/query/query.h"
 #include "store/trace/trace_store.h"
 
@@ -20,6 +21,7 @@
 struct source {
     const struct cli *cli;
     struct client client;
+    int status;          /* of the last answer; 0: there was none */
     struct store *store; /* NULL: over HTTP */
     struct snap *snap;
     struct str tenant;
@@ -96,5 +98,9 @@ MUST_CHECK enum errc source_decode(struct source *s, struct str bytes, bool json
         "end", "TIME", NULL, NULL, "It started then or before"                         \
     }
 MUST_CHECK bool source_query(struct source *s, uint64_t since_default_ns, struct trace_query *q);
+
+/* The members that every summary has in JSON, within an object; "services" is the caller's. */
+void summary_members(struct json_writer *w, const struct trace_summary *t);
+void summary_counts(struct json_writer *w, uint64_t spans, uint64_t errors);
 
 #endif

@@ -23,6 +23,7 @@ enum { WATERFALL, JAEGER, OTLP }; /* --output */
 struct shown {
     bool paged;
     uint64_t offset, limit, total;
+    unsigned width; /* cells */
 };
 
 /* --- a file --- */
@@ -93,9 +94,9 @@ static int page_end(const struct cli *c, const struct trace *t, const struct sho
 static int draw(struct source *s, struct trace *t, const struct shown *shown)
 {
     const struct cli *c = s->cli;
-    uint64_t width, rows;
+    uint64_t rows;
     struct buf out = buf_init(SOURCE_OUT_MAX);
-    if (!cli_u64(c, "width", 0, 1000, &width) || !cli_u64(c, "rows", 0, UINT32_MAX, &rows))
+    if (!cli_u64(c, "rows", 0, UINT32_MAX, &rows))
         return source_finish(s, &out, CLI_USAGE);
     unsigned format = cli_choice(c, "output");
     if (format == JAEGER) {
@@ -104,8 +105,7 @@ static int draw(struct source *s, struct trace *t, const struct shown *shown)
         otlp_encode_traces_json(t->spans, t->span_count, &out);
         buf_add_char(&out, '\n');
     } else {
-        struct waterfall_style style = {.width = width ? (unsigned)(width < 40 ? 40 : width)
-                                                       : term_width(),
+        struct waterfall_style style = {.width = shown->width,
                                         .ascii = cli_switch(c, "ascii") || !term_utf8(),
                                         .color = term_color(),
                                         .first = shown->offset,
@@ -152,14 +152,6 @@ static void add_command(struct buf *out, const struct cli *c, const struct trace
     }
 }
 
-static void put_counts(struct json_writer *w, const struct service_summary *s)
-{
-    JSON_KEY_C(w, "spans");
-    json_u64(w, s->span_count);
-    JSON_KEY_C(w, "errors");
-    json_u64(w, s->error_count);
-}
-
 static void put_services(struct json_writer *w, const struct trace_summary *t)
 {
     JSON_KEY_C(w, "services");
@@ -168,40 +160,16 @@ static void put_services(struct json_writer *w, const struct trace_summary *t)
         json_object(w);
         JSON_KEY_C(w, "name");
         json_str(w, t->services[i].name);
-        put_counts(w, &t->services[i]);
+        summary_counts(w, t->services[i].span_count, t->services[i].error_count);
         json_object_end(w);
     }
     json_array_end(w);
-    if (!t->others.span_count)
-        return;
-    JSON_KEY_C(w, "otherServices");
-    json_object(w);
-    if (t->other_services) {
-        JSON_KEY_C(w, "services");
-        json_u64(w, t->other_services);
-    }
-    put_counts(w, &t->others);
-    json_object_end(w);
 }
 
 static void put_summary(struct json_writer *w, const struct trace_summary *t)
 {
-    char time[NUM_TEXT_MAX];
     json_object(w);
-    JSON_KEY_C(w, "traceID");
-    json_hex(w, t->trace_id, 16);
-    JSON_KEY_C(w, "start");
-    json_str(w, str_of(time, num_put_rfc3339(time, t->min_start_ns)));
-    JSON_KEY_C(w, "durationNanos");
-    json_u64(w, t->max_end_ns - t->min_start_ns);
-    JSON_KEY_C(w, "rootService");
-    json_str(w, t->root_service);
-    JSON_KEY_C(w, "rootOperation");
-    json_str(w, t->root_operation);
-    JSON_KEY_C(w, "spans");
-    json_u64(w, t->span_count);
-    JSON_KEY_C(w, "errors");
-    json_u64(w, t->error_count);
+    summary_members(w, t);
     JSON_KEY_C(w, "roots");
     json_u64(w, t->root_count);
     if (!t->orphans_unknown) {
@@ -248,20 +216,12 @@ static void service_row(struct buf *out, struct str name, const struct service_s
     buf_addf(out, " %13s %13s\n", text_count(s->span_count, n1), text_count(s->error_count, n2));
 }
 
-static int by_spans(const void *a, const void *b)
-{
-    const struct service_summary *x = a, *y = b;
-    if (x->span_count != y->span_count)
-        return x->span_count > y->span_count ? -1 : 1;
-    return str_cmp(x->name, y->name);
-}
-
 static void service_rows(struct trace_summary *t, bool ascii, struct buf *out)
 {
     char label[64] = "other-services (more than can be told apart)";
     buf_addf(out, "%-40s %13s %13s\n", "SERVICE", "SPANS", "ERRORS");
     if (t->service_count)
-        qsort(t->services, t->service_count, sizeof *t->services, by_spans);
+        qsort(t->services, t->service_count, sizeof *t->services, service_by_spans);
     for (uint32_t i = 0; i < t->service_count; i++)
         service_row(out, t->services[i].name, &t->services[i], ascii);
     if (t->other_services)
@@ -276,7 +236,8 @@ static void counted(struct buf *out, uint64_t n, const char *one, const char *mo
     buf_addf(out, "%s %s", text_count(n, text), n == 1 ? one : more);
 }
 
-static void summary_text(const struct cli *c, struct trace_summary *t, struct buf *out)
+static void summary_text(const struct cli *c, struct trace_summary *t, unsigned width,
+                         struct buf *out)
 {
     bool ascii = cli_switch(c, "ascii") || !term_utf8();
     const char *dot = ascii ? ", " : " · ";
@@ -284,10 +245,9 @@ static void summary_text(const struct cli *c, struct trace_summary *t, struct bu
     id[num_put_hex(id, t->trace_id, 16)] = 0;
     size_t n = num_put_rfc3339(when, t->min_start_ns / NS_PER_MS * NS_PER_MS);
     buf_addf(out, "%s  ", id);
-    text_add_cut(out, t->root_service.n ? t->root_service : STR("-"), term_width() - 34, ascii);
+    text_add_cut(out, t->root_service.n ? t->root_service : STR("-"), width - 34, ascii);
     buf_add_char(out, '\n');
-    text_add_cut(out, t->root_count ? t->root_operation : STR("(no root span)"), term_width(),
-                 ascii);
+    text_add_cut(out, t->root_count ? t->root_operation : STR("(no root span)"), width, ascii);
     buf_addf(out, "\n%.*s%s%s%s", (int)n, when, dot,
              text_duration(t->max_end_ns - t->min_start_ns, ascii, d), dot);
     counted(out, t->span_count, "span", "spans");
@@ -302,14 +262,14 @@ static void summary_text(const struct cli *c, struct trace_summary *t, struct bu
         counted(out, t->orphan_count, "span without its parent", "spans without their parent");
     buf_add_c(out, "\n\n");
     service_rows(t, ascii, out);
-    buf_add_c(out, "\nToo large to be shown whole. Its first page:\n\n    ");
+    buf_add_c(out, "\nIt could not be read whole. Its first page:\n\n    ");
     add_command(out, c, t);
     buf_add_char(out, '\n');
 }
 
 /* The trace could not be read whole, for this reason: what is said instead. Data that was asked for
  * and is not there is no success. */
-static int summarize(struct source *s, const uint8_t id[16], const struct err *why)
+static int summarize(struct source *s, const uint8_t id[16], unsigned width, const struct err *why)
 {
     const struct cli *c = s->cli;
     struct trace_summary t;
@@ -330,7 +290,7 @@ static int summarize(struct source *s, const uint8_t id[16], const struct err *w
         summary_json(c, &t, why, &out);
     } else {
         fprintf(stderr, "%s\n", err_msg(why));
-        summary_text(c, &t, &out);
+        summary_text(c, &t, width, &out);
     }
     return source_finish(s, &out, code);
 }
@@ -339,8 +299,12 @@ static int summarize(struct source *s, const uint8_t id[16], const struct err *w
 
 static bool shown_from(const struct cli *c, struct shown *out)
 {
+    uint64_t width;
     *out = (struct shown){.paged = cli_value(c, "offset") || cli_value(c, "limit"),
                           .limit = PAGE_SPANS_DEFAULT};
+    if (!cli_u64(c, "width", 0, 1000, &width))
+        return false;
+    out->width = width ? (unsigned)max_u64(width, 40) : term_width();
     return (!cli_value(c, "offset") || cli_u64(c, "offset", 0, INT64_MAX, &out->offset)) &&
            (!cli_value(c, "limit") || cli_u64(c, "limit", 1, PAGE_SPANS_MAX, &out->limit));
 }
@@ -374,8 +338,9 @@ static int trace_from_source(struct source *s, const uint8_t id[16], struct show
                                   : source_trace(s, id, cli_switch(s->cli, "raw"), &t, &e);
     if (code == E_OK)
         return draw(s, t, shown);
-    bool large = code == E_NO_MEMORY || code == E_TOO_BIG || code == E_UNAVAILABLE;
-    return large && !shown->paged ? summarize(s, id, &e) : source_end(s, cli_fail_err(s->cli, &e));
+    bool large = code == E_NO_MEMORY || code == E_TOO_BIG || s->status == 503;
+    return large && !shown->paged ? summarize(s, id, shown->width, &e)
+                                  : source_end(s, cli_fail_err(s->cli, &e));
 }
 
 static int show_trace(struct cli *c)

@@ -254,6 +254,11 @@ static bool submit_early(struct submission *s, struct batch_builder *b, struct s
     return true;
 }
 
+uint64_t ingest_batch_max(const struct ingest *in)
+{
+    return in->pending_max_bytes;
+}
+
 void ingest_submit(struct ingest *in, struct str tenant, struct batch_builder *b, ingest_done *done,
                    void *arg)
 {

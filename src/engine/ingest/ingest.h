@@ -14,6 +14,9 @@ struct ingest *ingest_new(struct store *store, struct os *os, uint64_t pending_m
 /* After store_close: nothing may be waiting. */
 void ingest_free(struct ingest *in);
 
+/* A larger batch never fits: a builder may stop there. */
+uint64_t ingest_batch_max(const struct ingest *in);
+
 /* What the sender is told. accepted + rejected = spans that were decoded. */
 struct ingest_result {
     enum errc code; /* E_OK, or why nothing was taken; retryable ones have retry_ms > 0 */

@@ -33,6 +33,9 @@ struct service_summary {
     uint64_t span_count, error_count;
 };
 
+/* For qsort: the one with the most spans first, then by name. */
+int service_by_spans(const void *a, const void *b);
+
 struct trace_summary {
     uint8_t trace_id[16];
     struct str root_service, root_operation; /* of the root that starts first */
@@ -64,10 +67,10 @@ struct summary_bounds {
 extern const struct summary_bounds summary_bounds; /* those above */
 
 /* Of a trace of any size, as its spans are stored: one that came twice counts twice; an end before
- * the start is repaired as the adjusters do. Exact. Memory, all of it the arena's and its budget's,
- * does not grow with the trace: below 7 MiB and what snap_trace_glance takes. The trace is passed
- * over once, and twice more for each round of parents that blocks do not know of. E_NOT_FOUND;
- * E_NO_MEMORY. */
+ * the start is repaired as the adjusters do. Exact. Memory does not grow with the trace: below
+ * 7 MiB of the arena and its budget, what snap_trace_glance takes, and beside them the root's two
+ * names. The trace is passed over once, and twice more for each round of parents that blocks do not
+ * know of. E_NOT_FOUND; E_NO_MEMORY. */
 MUST_CHECK enum errc summarize_stored(struct snap *s, struct str tenant, const uint8_t id[16],
                                       const struct summary_bounds *bounds, struct arena *a,
                                       struct trace_summary *out, struct err *e);

@@ -169,7 +169,7 @@ static void count_service(struct tally *t, const struct span_glance *s)
     slot->error_count += s->status == STATUS_ERROR;
 }
 
-static int by_spans(const void *a, const void *b)
+int service_by_spans(const void *a, const void *b)
 {
     const struct service_summary *x = a, *y = b;
     if (x->span_count != y->span_count)
@@ -190,7 +190,7 @@ static void list_services(struct tally *t)
     for (size_t i = 0; i <= t->mask; i++)
         if (t->slots[i].span_count)
             t->slots[n++] = t->slots[i];
-    qsort(t->slots, n, sizeof *t->slots, by_spans);
+    qsort(t->slots, n, sizeof *t->slots, service_by_spans);
     out->services = t->slots;
     out->service_count = (uint32_t)min_u64(n, t->bounds->services_shown);
     for (uint32_t i = out->service_count; i < n; i++) {

@@ -37,7 +37,7 @@ static void export_damaged(struct grpc_call *c, enum errc code, const struct err
     struct buf details = buf_init(RESPONSE_MAX);
     struct str why = str_from_c(err_msg(e));
     int status = err_grpc(code);
-    stat_add(STAT_REQUESTS_BAD_DECODE, 1);
+    stat_add(code == E_TOO_BIG ? STAT_REQUESTS_BAD_SIZE : STAT_REQUESTS_BAD_DECODE, 1);
     otlp_encode_status(status, why, 0, why, &details);
     grpc_finish(c, status, why, buf_str(&details));
     buf_fini(&details);
@@ -46,13 +46,14 @@ static void export_damaged(struct grpc_call *c, enum errc code, const struct err
 static void export_traces(struct grpc_call *c, struct str msg)
 {
     const struct recv *recv = c->arg;
-    struct batch_builder *b = recv_builder();
+    struct batch_builder *b = recv_builder(recv);
     struct err e = {0};
     enum errc code = otlp_decode_traces(msg, b, &e);
     if (code)
         export_damaged(c, code, &e);
     else
         ingest_submit(recv->ingest, recv_tenant(c->req), b, export_done, c);
+    recv_builder_done();
 }
 
 static const struct grpc_method trace_methods[] = {

@@ -111,17 +111,18 @@ const char *otlp_http_wording(const struct http_req *r, int status, struct str s
 static void traces_take(struct http_req *r)
 {
     const struct recv *recv = r->arg;
-    struct batch_builder *b = recv_builder();
+    struct batch_builder *b = recv_builder(recv);
     struct err e = {0};
     enum errc code = encoding_of(r) == ENC_JSON ? otlp_decode_traces_json(r->body, b, &e)
                                                 : otlp_decode_traces(r->body, b, &e);
     if (code) {
         struct str why = str_from_c(err_msg(&e));
-        stat_add(STAT_REQUESTS_BAD_DECODE, 1);
+        stat_add(code == E_TOO_BIG ? STAT_REQUESTS_BAD_SIZE : STAT_REQUESTS_BAD_DECODE, 1);
         reply_status(r, err_http(code), err_grpc(code), why, 0, why);
-        return;
+    } else {
+        ingest_submit(recv->ingest, recv_tenant(r), b, traces_done, r);
     }
-    ingest_submit(recv->ingest, recv_tenant(r), b, traces_done, r);
+    recv_builder_done();
 }
 
 struct large_body {

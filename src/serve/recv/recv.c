@@ -20,7 +20,7 @@ static void make_key(void)
     ensure(pthread_key_create(&key, free_builder) == 0);
 }
 
-struct batch_builder *recv_builder(void)
+struct batch_builder *recv_builder(const struct recv *recv)
 {
     if (UNLIKELY(!mine)) {
         pthread_once(&once, make_key);
@@ -29,8 +29,13 @@ struct batch_builder *recv_builder(void)
         mine->keys_max = BATCH_KEYS_MAX;
         ensure(pthread_setspecific(key, mine) == 0);
     }
-    batch_builder_reset(mine);
+    mine->image_max = min_u64(ingest_batch_max(recv->ingest), BATCH_IMAGE_MAX);
     return mine;
+}
+
+void recv_builder_done(void)
+{
+    batch_builder_reset(mine);
 }
 
 struct str recv_tenant(const struct http_req *r)

@@ -31,8 +31,10 @@ extern const struct grpc_service *const otlp_grpc_services[];
 /* The tenant named by x-tenant or X-Scope-OrgID; empty when neither is there. Unchecked: ingest
  * does that. */
 struct str recv_tenant(const struct http_req *r);
-/* This thread's builder, reset. It goes with the thread. */
-struct batch_builder *recv_builder(void);
+/* This thread's builder, empty; it goes with the thread. When the request has been handed on it is
+ * given back: what a large one took is freed then, not when the thread decodes the next. */
+struct batch_builder *recv_builder(const struct recv *recv);
+void recv_builder_done(void);
 /* "lymer keeps traces only so far; point the … exporter elsewhere or switch it off" */
 #define RECV_ABSENT(signal) \
     "lymer keeps traces only so far; point the " signal " exporter elsewhere or switch it off"

@@ -452,6 +452,7 @@ static void publish(struct store *s, struct build *b)
     memtable_unref(v->mem[--v->mem_n]);
     stat_add(STAT_MEMTABLE_SPANS, -(int64_t)atomic_load(&b->memtable->spans));
     stat_add(STAT_MEMTABLE_BYTES, -(int64_t)atomic_load(&b->memtable->bytes));
+    atomic_fetch_sub(&s->held_bytes, atomic_load(&b->memtable->bytes));
     for (size_t i = 0; i < b->block_n; i++) {
         struct part *p = b->blocks[i].part;
         v->parts[v->part_n++] = part_ref(p);

@@ -58,6 +58,11 @@ struct compaction {
 
 /* --- choosing --- */
 
+static bool merges(const struct store_config *c)
+{
+    return c->compact_fanin && c->compact_percent;
+}
+
 uint64_t store_window_ns(const struct store_config *c)
 {
     uint64_t ns = c->retention_ns ? c->retention_ns / WINDOWS : WINDOW_MAX_NS;
@@ -148,6 +153,19 @@ static size_t choose_place(const struct candidate *v, size_t n, const struct sto
             return take;
     }
     return 0;
+}
+
+/* Blocks that stand together and only wait for their turn. */
+static size_t backlog_of(const struct candidate *v, size_t n, const struct store_config *c)
+{
+    size_t run, sum = 0;
+    for (size_t i = 0; i < n; i += run) {
+        for (run = 1; i + run < n && same_place(&v[i], &v[i + run], false); run++)
+            ;
+        if (run >= c->compact_fanin && within_limits(v + i, run) >= 2)
+            sum += run;
+    }
+    return sum;
 }
 
 static void set_backlog(struct store *s, size_t n)
@@ -272,7 +290,7 @@ static bool choose(struct store *s, const struct store_config *c, enum errc *rc,
     size_t at = 0, n = list_candidates(v, c, list);
     bool idle = !c->threads || s->build_attempts == s->attempts_maintained;
     size_t take = choose_place(list, n, c, os_now_ns(s->os), idle, &at);
-    set_backlog(s, n);
+    set_backlog(s, backlog_of(list, n, c));
     if (take && !fits_disk(s, list + at, take))
         take = 0;
     struct part *in[COMPACT_INPUTS_MAX];
@@ -448,7 +466,7 @@ static bool begin_next(struct store *s, const struct store_config *c, enum errc 
     case DECIDE_NOTHING:
         break;
     }
-    return c->compact_fanin && c->compact_percent && choose(s, c, rc, e);
+    return merges(c) && choose(s, c, rc, e);
 }
 
 static bool take_step(struct store *s, const struct store_config *c)
@@ -532,26 +550,30 @@ static uint64_t cpu_rest(const struct store_config *c, uint64_t took_ns)
  * should hear what it costs. */
 static void look_at_backlog(struct store *s, const struct store_config *c)
 {
+    if (!merges(c))
+        return;
     struct version *v = store_version(s);
-    size_t n = 0;
-    for (size_t i = 0; i < v->part_n; i++)
-        n += tier_of(v->parts[i], c->compact_bytes) && !v->parts[i]->left_alone;
+    struct candidate *list = xmalloc((v->part_n + 1) * sizeof *list);
+    set_backlog(s, backlog_of(list, list_candidates(v, c, list), c));
+    free(list);
     version_unref(v);
-    set_backlog(s, n);
     if (s->compact_backlog <= COMPACT_BACKLOG || s->backlog_said)
         return;
     s->backlog_said = true;
-    log_warn("store",
-             "%zu small blocks are there, and compact.io holds merging to %llu bytes a second: "
-             "questions may get slower",
-             s->compact_backlog, (unsigned long long)c->compact_io_bytes);
+    log_warn(
+        "store",
+        "%zu small blocks wait to be merged, and compact.io holds merging to %llu bytes a second: "
+        "questions may get slower",
+        s->compact_backlog, (unsigned long long)c->compact_io_bytes);
 }
 
 static uint64_t merge_turn(struct store *s, const struct store_config *c, bool builder_waits)
 {
     uint64_t begun_ns = os_mono_ns(s->os);
     struct os_io before = os_thread_io();
-    if (!s->compaction && !c->longest_ns && (!c->compact_fanin || !c->compact_percent))
+    if (!merges(c))
+        set_backlog(s, 0);
+    if (!s->compaction && !c->longest_ns && !merges(c))
         return UINT64_MAX;
     if (begun_ns < s->compact_at_ns)
         return s->compact_at_ns - begun_ns;

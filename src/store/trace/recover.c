@@ -146,7 +146,8 @@ static void apply_item(struct apply *a, const struct edit_item *item)
         apply_edge(a, item);
         break;
     case EDIT_ORPHAN:
-        a->in->noted = (uint32_t)max_u64(a->in->noted, item->orphan.noted);
+        a->in->noted = (uint32_t)max_u64(a->in->noted,
+                                         min_u64(item->orphan.noted, a->in->now_minute));
         orphan_list_add(&a->orphans, (struct orphan){.print = item->orphan.print,
                                                      .service = a->services[item->orphan.service],
                                                      .minute = item->orphan.minute,
@@ -542,7 +543,9 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                                struct err *e)
 {
     struct manifest_report report;
-    struct manifest_state_in in = {.catalog = s->catalog, .next_block = 1};
+    struct manifest_state_in in = {.catalog = s->catalog,
+                                   .next_block = 1,
+                                   .now_minute = (uint32_t)(os_now_ns(s->os) / MINUTE_NS)};
     enum errc rc = manifest_open(&s->manifest, s->os, s->dir, manifest_state_apply, &in, &report,
                                  e);
     enum lost_end end = END_UNFINISHED;
@@ -568,7 +571,7 @@ static enum errc load_manifest(struct store *s, bool fresh, struct version *v, s
                  (unsigned long long)report.torn_bytes);
     s->next_block = max_u64(s->next_block, in.next_block);
     s->released = in.released;
-    v->deps = deps_merge(NULL, &in.deps, (uint32_t)(os_now_ns(s->os) / MINUTE_NS));
+    v->deps = deps_merge(NULL, &in.deps, in.now_minute);
     struct print_list none = {0};
     struct orphan_list no_more = {0};
     v->orphans = orphans_merge(in.orphans, &none, &no_more, in.noted);
@@ -687,6 +690,8 @@ enum errc store_recover(struct store *s, struct err *e)
         commit_lost(s, &lost);
         s->active = v->mem[0];
         atomic_store(&s->active_full, memtable_is_full(s->active, s->config.memtable_bytes));
+        for (size_t i = 0; i < v->mem_n; i++)
+            atomic_fetch_add(&s->held_bytes, atomic_load(&v->mem[i]->bytes));
     }
     edit_fini(&lost);
     return rc;

@@ -197,7 +197,7 @@ static void freeze(struct store *s)
     struct memtable *active = s->active;
     if (memtable_has_many_keys(active)) {
         stat_add(STAT_MEMTABLES_MANY_KEYS, 1);
-        log_warn("store", "%llu spans become a block early: they have too many attribute keys",
+        log_warn("store", "%llu spans become a block now: they have very many attribute keys",
                  (unsigned long long)atomic_load(&active->spans));
     }
     active->wal_seq = s->wal ? wal_rotate(s->wal) : 0;
@@ -327,7 +327,9 @@ static void group_insert(struct store *s, struct batch *b)
     uint64_t before = atomic_load(&active->bytes);
     memtable_add(active, &entry);
     stat_add(STAT_MEMTABLE_SPANS, b->head->span_count);
-    stat_add(STAT_MEMTABLE_BYTES, (int64_t)(atomic_load(&active->bytes) - before));
+    uint64_t added = atomic_load(&active->bytes) - before;
+    stat_add(STAT_MEMTABLE_BYTES, (int64_t)added);
+    atomic_fetch_add(&s->held_bytes, added);
     atomic_store(&s->active_full, memtable_is_full(active, s->config.memtable_bytes));
 }
 
@@ -423,7 +425,8 @@ enum errc store_append(struct store *s, struct store_ticket *t)
         return E_INVALID;
     if (atomic_load(&s->disk_full))
         return E_FULL;
-    if (atomic_load(&s->frozen) >= FROZEN_MAX && atomic_load(&s->active_full))
+    bool late = atomic_load(&s->frozen) >= FROZEN_MAX && atomic_load(&s->active_full);
+    if (late || atomic_load(&s->held_bytes) >= HELD_MAX(s->config))
         return atomic_load(&s->blocks_full) ? E_FULL : E_UNAVAILABLE;
     batch_ref(t->batch);
     if (mailbox_post(&s->queue, &t->msg))

@@ -18,12 +18,14 @@
 #include "store/trace/rules.h"
 #include "store/trace/wal.h"
 
-#define STORE_FORMAT       1
-#define STORE_FORMAT_TEXT  "lymer trace store format "
-#define STORE_UNFINISHED   "a backup that was not finished"
-#define STORE_BLOCK_FILE   (BATCH_TENANT_MAX + 32) /* bytes of the name of a block's file */
-#define FROZEN_MAX         3u /* memtables waiting for the builder; past it appends are refused */
-#define RECENT_MAX         3u /* span indexes of built memtables that are kept */
+#define STORE_FORMAT      1
+#define STORE_FORMAT_TEXT "lymer trace store format "
+#define STORE_UNFINISHED  "a backup that was not finished"
+#define STORE_BLOCK_FILE  (BATCH_TENANT_MAX + 32) /* bytes of the name of a block's file */
+#define FROZEN_MAX        3u /* memtables waiting for the builder; past it appends are refused … */
+/* … as they are when all memtables hold so much: one batch may be larger than memtable_bytes. */
+#define HELD_MAX(config)   ((FROZEN_MAX + 1) * (config).memtable_bytes)
+#define RECENT_MAX         3u              /* span indexes of built memtables that are kept */
 #define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
 #define PROBE_NS           (NS_PER_S / 10) /* between looks for space when the log cannot grow */
 #define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention, at most … */
@@ -143,11 +145,12 @@ struct store {
     bool syncer_idle; /* waits for the log to get dirty */
     bool wake_posted, stop_writer, stop_builder, stop_syncer;
 
-    _Atomic bool disk_full;   /* the log cannot grow */
-    _Atomic bool blocks_full; /* the last build failed for lack of space */
-    _Atomic bool room_wanted; /* the log has found the cap reached: something old must go */
-    _Atomic uint32_t frozen;  /* frozen memtables */
-    _Atomic bool active_full; /* it is to be frozen */
+    _Atomic bool disk_full;      /* the log cannot grow */
+    _Atomic bool blocks_full;    /* the last build failed for lack of space */
+    _Atomic bool room_wanted;    /* the log has found the cap reached: something old must go */
+    _Atomic uint32_t frozen;     /* frozen memtables */
+    _Atomic bool active_full;    /* it is to be frozen */
+    _Atomic uint64_t held_bytes; /* of all memtables */
 
     /* writer only */
     struct memtable *active; /* the version's first */
@@ -212,7 +215,8 @@ struct manifest_state_in {
     struct dep_list deps;
     struct orphans *orphans;
     uint64_t released, next_block;
-    uint32_t noted; /* of the newest orphan */
+    uint32_t now_minute;
+    uint32_t noted; /* of the newest orphan that is not of the future: a clock was ahead */
 };
 
 /* Is the unreadable end of the manifest more than a commit that a crash cut short? A block that it

@@ -646,10 +646,9 @@ TEST(store_lists_no_endless_names)
     os_sim_free(os);
 }
 
-/* Span `id` of trace 1. */
-static void append_child(struct store *s, struct os *os, uint8_t id, uint8_t parent)
+/* Span `id` of trace 1, which comes at now_ns. */
+static void append_child(struct store *s, uint64_t now_ns, uint8_t id, uint8_t parent)
 {
-    uint64_t now_ns = os_now_ns(os);
     append_span(s, STR("op"),
                 &(struct span_rec){.trace_id = {1},
                                    .span_id = {id},
@@ -668,9 +667,9 @@ TEST(store_remembers_orphans_while_it_is_closed)
     struct arena a = arena_init(MIB);
     struct dependency *deps;
     size_t n;
-    append_child(s, os, 2, 1);
+    append_child(s, os_now_ns(os), 2, 1);
     CHECK_OK(store_flush(s, NULL));
-    append_child(s, os, 1, 0); /* in the log only */
+    append_child(s, os_now_ns(os), 1, 0); /* in the log only */
     sim_fail_after(os, 1, E_IO, true);
     store_close(s);
     sim_fail_after(os, 0, E_OK, false);
@@ -684,6 +683,31 @@ TEST(store_remembers_orphans_while_it_is_closed)
         CHECK_OK(store_flush(s, NULL));
         store_close(s);
     }
+    arena_fini(&a);
+    os_sim_free(os);
+}
+
+/* A clock that was a day ahead for a while has nobody forgotten once it is right again. */
+TEST(store_remembers_orphans_beside_those_of_the_future)
+{
+    struct os *os = os_sim_new(12);
+    struct store_config c;
+    struct store *s = open_sim(os, &c);
+    struct arena a = arena_init(MIB);
+    struct dependency *deps;
+    size_t n;
+    append_child(s, os_now_ns(os) + 86400 * NS_PER_S, 3, 9);
+    CHECK_OK(store_flush(s, NULL));
+    append_child(s, os_now_ns(os), 2, 1);
+    CHECK_OK(store_flush(s, NULL));
+    store_close(s);
+    CHECK_OK(store_open(&s, &c, NULL));
+    append_child(s, os_now_ns(os), 1, 0);
+    struct snap *snap = store_snap(s);
+    CHECK_OK(snap_dependencies(snap, STR("default"), 0, UINT64_MAX, &a, &deps, &n));
+    CHECK(n == 1 && deps[0].calls == 1);
+    snap_unref(snap);
+    store_close(s);
     arena_fini(&a);
     os_sim_free(os);
 }
