@@ -65,7 +65,7 @@ enum conf_reload { CONF_FIXED, CONF_RELOAD }; /* taken over by SIGHUP, or only a
     X(retention, DURATION, "retention", "168h", "", RELOAD,                                            \
       "Forget spans older than this; 0: never")                                                        \
     X(retention_rules, STRING, "retention.rules", "", "", RELOAD,                                      \
-      "What is kept longer, and the rest shorter: a list, or one text with ';' between the rules")     \
+      "What is kept longer, the rest shorter: 'keep error for 30d; drop after 24h'; a list in a file") \
     X(max_disk, BYTES, "max-disk", "50GB", "", RELOAD,                                                 \
       "Forget the oldest spans when the store grows past this; 0: no cap")                             \
     X(max_memory, BYTES, "max-memory", "512MiB", "64MiB..1024GiB", FIXED,                              \

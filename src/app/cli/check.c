@@ -207,7 +207,8 @@ static void check_ingest(struct doctor *d)
     buf_fini(&span);
     if (status != 200) {
         if (status)
-            found(d, BAD, "a span's way", "port 4318 answers HTTP %d: %.200s", status, body);
+            found(d, BAD, "a span's way", "port %llu answers HTTP %d: %.200s",
+                  (unsigned long long)(4318 + d->offset), status, body);
         else
             found(d, BAD, "a span's way", "%s", err_msg(&e));
         return;

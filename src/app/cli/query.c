@@ -179,6 +179,7 @@ static int search(struct cli *c)
         return finish_err(&s, &out, &e);
     print_page(&page, cli_choice(c, "output"), &out);
     bool found = page.n || page.warning.n;
+    source_print(&out); /* what is said of it stands below it */
     if (page.warning.n)
         fprintf(stderr, "%.*s\n", STR_ARG(page.warning));
     if (page.cursor.n)

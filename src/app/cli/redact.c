@@ -199,7 +199,7 @@ const struct cli_command cli_redact = {
         "links. Keys inside of maps, names of services and operations, and the counts of calls stay. "
         "What arrives while it runs, or later, is not changed: stop the sender first. Backups "
         "made before keep what they hold. A line before "
-        "and one after it go to audit.log in the data directory.\n"
+        "and one after it go to audit.log in the data directory. "
         "Exit code 1 when blocks or old files are left, 3 when there was nothing to erase.",
     .options = redact_options,
     .run = redact,

@@ -75,6 +75,14 @@ void source_close(struct source *s)
         batch_unref(s->held);
 }
 
+void source_print(struct buf *out)
+{
+    if (out->failed)
+        return;
+    cli_out(buf_str(out));
+    buf_reset(out);
+}
+
 int source_finish(struct source *s, struct buf *out, int code)
 {
     if (out->failed)

@@ -41,6 +41,8 @@ void source_close(struct source *s);
 /* The ends of a command: closes the source and returns the exit code. The first prints and frees
  * the output before. */
 #define SOURCE_OUT_MAX (2 * GIB)
+/* Prints what there is so far, and empties it. */
+void source_print(struct buf *out);
 int source_finish(struct source *s, struct buf *out, int code);
 int source_end(struct source *s, int code);
 

@@ -114,6 +114,7 @@ static int draw(struct source *s, struct trace *t, const struct shown *shown)
         if (!waterfall_write(t, &style, &s->arena, &out))
             return source_finish(s, &out, cli_fail(c, CLI_TRUE, "the trace is too large to draw"));
     }
+    source_print(&out); /* what is said of it stands below it */
     return source_finish(s, &out, page_end(c, t, shown));
 }
 

@@ -45,7 +45,7 @@ static enum go_number go_int(struct str s, int64_t least, int64_t most, int64_t 
         if (s.p[i] < '0' || s.p[i] > '9')
             return GO_SYNTAX;
         uint64_t digit = (uint64_t)(s.p[i] - '0');
-        over |= n > (limit - digit) / 10;
+        over |= digit > limit || n > (limit - digit) / 10;
         n = over ? n : n * 10 + digit;
     }
     *v = negative ? (int64_t)-n : (int64_t)n;
@@ -502,8 +502,10 @@ static bool get_page(struct params *p, struct jaeger_get *out)
     int64_t from = 0;
     out->paged = offset.n || limit.n;
     out->limit = PAGE_SPANS_DEFAULT;
-    if (offset.n && !get_int(p, "ParseInt", offset, 0, INT64_MAX, &from))
+    if (offset.n && !get_int(p, "ParseInt", offset, 0, INT64_MAX, &from)) {
+        p->why = arena_printf(p->a, "unable to parse param 'offset': %.*s", STR_ARG(p->why));
         return false;
+    }
     out->offset = (uint64_t)from;
     return get_limit_of(p, "ParseInt", limit, "spans", PAGE_SPANS_MAX, &out->limit);
 }
