@@ -124,6 +124,17 @@ static bool wanted(const struct test *t, char **patterns, int count)
     return count == 0;
 }
 
+/* "0/2": every second test. */
+static void part_from(const char *text, unsigned *part, unsigned *parts)
+{
+    *part = 0;
+    *parts = 1;
+    if (text && (sscanf(text, "%u/%u", part, parts) != 2 || *part >= *parts)) {
+        fprintf(stderr, "LYMER_TEST_PART=%s is not a part such as 0/2\n", text);
+        exit(1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     bool list = argc > 1 && strcmp(argv[1], "-l") == 0;
@@ -131,12 +142,13 @@ int main(int argc, char **argv)
         argc--, argv++;
     const char *seed = getenv("LYMER_TEST_SEED");
     rand_state = seed ? strtoull(seed, NULL, 10) : (uint64_t)getpid() * HASH_K1;
-    unsigned passed = 0, failed = 0;
+    unsigned passed = 0, failed = 0, part, parts, n = 0;
+    part_from(getenv("LYMER_TEST_PART"), &part, &parts);
     note = mmap(NULL, NOTE_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (note == MAP_FAILED)
         return 1;
     for (const struct test *t = tests; t; t = t->next) {
-        if (!wanted(t, argv + 1, argc - 1))
+        if (!wanted(t, argv + 1, argc - 1) || n++ % parts != part)
             continue;
         if (list)
             printf("%s:%s\n", t->file, t->name);
