@@ -29,6 +29,7 @@
 #include "store/trace/store_parts.h"
 
 #include "base/log.h"
+#include "base/os/process.h"
 #include "base/stats.h"
 
 #include <stdlib.h>
@@ -197,6 +198,7 @@ static void compaction_free(struct compaction *k)
     if (k->out)
         part_unref(k->out);
     free(k);
+    process_trim_memory(); /* a merge takes as much as all else, and is rare */
 }
 
 void store_compact_abandon(struct store *s)
