@@ -145,7 +145,7 @@ def searches_by_order_page_by_page():
 
 @scenario
 def a_search_that_ends_at_its_budget_says_so():
-    with Server("--query-max-bytes", "1", "--memtable", "64KiB") as server:
+    with Server("--query-max-bytes", "1", "--memtable", "64KiB", "--compact-cpu-percent", "0") as server:  # blocks stay many
         loaded(server, "--traces", "60")
         until(lambda: b"ended at its budget" in ask(server, "search", "--limit", "1000").stderr, what="a search too large")
         found, cursor = [], ()
