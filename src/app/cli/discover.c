@@ -11,19 +11,6 @@
 #define OUT_MAX  (256 * MIB)
 #define SINCE_NS (48 * 3600 * NS_PER_S)
 
-static int end(struct source *s, struct buf *out, int code, const struct err *e)
-{
-    if (e)
-        code = cli_fail_err(s->cli, e);
-    else if (out->failed)
-        code = cli_fail(s->cli, CLI_TRUE, "the output is larger than %zu bytes", out->max);
-    else
-        cli_out(buf_str(out));
-    buf_fini(out);
-    source_close(s);
-    return code;
-}
-
 static void say_what_is_missing(bool complete, uint64_t after_ns)
 {
     char text[NUM_TEXT_MAX];
@@ -100,7 +87,7 @@ static int discover(struct cli *c, const char *key)
                   !source_query(&s, SINCE_NS, &times)))
         code = CLI_USAGE;
     if (code)
-        return end(&s, &out, code, NULL);
+        return source_finish(&s, &out, code);
     struct discover_query q = {.service = times.service,
                                .place = cli_choice(c, "place"),
                                .prefix = str_from_c(cli_value(c, "prefix")),
@@ -108,7 +95,7 @@ static int discover(struct cli *c, const char *key)
                                .start_max_ns = times.start_max_ns,
                                .limit = (uint32_t)limit};
     if (source_discover(&s, &q, key, &d, &e))
-        return end(&s, &out, 0, &e);
+        return source_finish_err(&s, &out, &e);
     if (cli_choice(c, "output") == 1) {
         struct json_writer w = json_writer_init(&out, 0);
         discovered_json(&w, &d, key != NULL, q.limit);
@@ -119,7 +106,7 @@ static int discover(struct cli *c, const char *key)
     if (!d.n)
         fprintf(stderr, "no %s found\n", key ? "values" : "attributes");
     say_what_is_missing(d.complete, d.after_ns);
-    return end(&s, &out, d.n ? CLI_OK : CLI_NOT_FOUND, NULL);
+    return source_finish(&s, &out, d.n ? CLI_OK : CLI_NOT_FOUND);
 }
 
 static int keys(struct cli *c)
@@ -273,9 +260,9 @@ static int cost(struct cli *c)
     if (!code && !cli_u64(c, "top", 0, UINT32_MAX, &top))
         code = CLI_USAGE;
     if (code)
-        return end(&s, &out, code, NULL);
+        return source_finish(&s, &out, code);
     if (source_cost(&s, &cost, &e))
-        return end(&s, &out, 0, &e);
+        return source_finish_err(&s, &out, &e);
     if (cli_choice(c, "output") == 1) {
         struct json_writer w = json_writer_init(&out, 0);
         cost_json(&w, &cost);
@@ -284,7 +271,7 @@ static int cost(struct cli *c)
         cost_tables(&cost, top, &out);
     }
     say_what_is_missing(cost.complete, cost.after_ns);
-    return end(&s, &out, CLI_OK, NULL);
+    return source_finish(&s, &out, CLI_OK);
 }
 
 const struct cli_command cli_cost = {

@@ -11,14 +11,6 @@
 #define HOUR_NS  (3600 * NS_PER_S)
 #define SINCE_NS (48 * HOUR_NS)
 
-static int finish_err(struct source *s, struct buf *out, const struct err *e)
-{
-    buf_fini(out);
-    int code = cli_fail_err(s->cli, e);
-    source_close(s);
-    return code;
-}
-
 /* --- search --- */
 
 static const struct cli_option search_options[] = {
@@ -176,7 +168,7 @@ static int search(struct cli *c)
     q.limit = (uint32_t)limit;
     struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_search(&s, &q, &page, &e))
-        return finish_err(&s, &out, &e);
+        return source_finish_err(&s, &out, &e);
     print_page(&page, cli_choice(c, "output"), &out);
     bool found = page.n || page.warning.n;
     source_print(&out); /* what is said of it stands below it */
@@ -216,7 +208,7 @@ static int services(struct cli *c)
         return source_end(&s, code);
     struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_services(&s, &v, &n, &e))
-        return finish_err(&s, &out, &e);
+        return source_finish_err(&s, &out, &e);
     struct json_writer w = json_writer_init(&out, 0);
     bool json = cli_choice(c, "output") == 1;
     if (json)
@@ -256,7 +248,7 @@ static int operations(struct cli *c)
         return source_end(&s, code);
     struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_operations(&s, str_from_c(c->args[0]), &v, &n, &e))
-        return finish_err(&s, &out, &e);
+        return source_finish_err(&s, &out, &e);
     struct json_writer w = json_writer_init(&out, 0);
     bool json = cli_choice(c, "output") == 1;
     if (json)
@@ -362,7 +354,7 @@ static int dependencies(struct cli *c)
         return source_end(&s, CLI_USAGE);
     struct buf out = buf_init(SOURCE_OUT_MAX);
     if (source_dependencies(&s, since < now ? now - since : 0, now, &v, &n, &e))
-        return finish_err(&s, &out, &e);
+        return source_finish_err(&s, &out, &e);
     unsigned format = cli_choice(c, "output");
     struct json_writer w = json_writer_init(&out, 0);
     buf_add_c(&out, before[format]);

@@ -94,6 +94,12 @@ int source_finish(struct source *s, struct buf *out, int code)
     return code;
 }
 
+int source_finish_err(struct source *s, struct buf *out, const struct err *e)
+{
+    buf_fini(out);
+    return source_end(s, cli_fail_err(s->cli, e));
+}
+
 int source_end(struct source *s, int code)
 {
     source_close(s);

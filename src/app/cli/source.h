@@ -44,6 +44,8 @@ void source_close(struct source *s);
 /* Prints what there is so far, and empties it. */
 void source_print(struct buf *out);
 int source_finish(struct source *s, struct buf *out, int code);
+int source_finish_err(struct source *s, struct buf *out,
+                      const struct err *e); /* prints no output */
 int source_end(struct source *s, int code);
 
 MUST_CHECK enum errc source_services(struct source *s, struct str **out, size_t *n, struct err *e);
