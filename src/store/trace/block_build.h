@@ -125,10 +125,10 @@ struct row {
 
 /* What the numbers of one batch are in the block. */
 struct batch_map {
-    uint32_t *col;                   /* [scope][key][type] */
-    uint32_t *name, *origin, *guess; /* guess: the last shape seen under a name */
-    uint32_t *event_shape, *link_shape;
-    uint64_t span_bytes; /* what a span weighs: its share of the batch */
+    uint32_t *col;                      /* [scope][key][type] */
+    uint32_t *name, *origin, *guess;    /* guess: the last shape seen under a name */
+    uint32_t *event_shape, *link_shape; /* NULL when the rows are given */
+    uint64_t span_bytes;                /* what a span weighs: its share of the batch */
 };
 
 struct group_info {
@@ -148,15 +148,35 @@ struct edge {
     uint32_t calls;
 };
 
-/* Shapes of a batch's spans, events and links that are known already: the batch then has no names,
- * keys and groups. */
-struct given_shapes {
-    uint32_t *span, *event, *link;
+/* A decoded attribute column that rows of a run have values in. */
+struct given_col {
+    const uint64_t *v;       /* bits, or ids into strs; NULL: not decoded yet */
+    const struct strs *strs; /* NULL: numbers */
+    uint32_t *number;        /* of each id: in the dictionary of the current row group */
+    uint64_t group;          /* the row group of which number is */
+};
+
+/* Where the rows of a shape have their values of one key: of the row with rank r, v[at + r]. */
+struct given_key {
+    struct given_col *col; /* NULL: EMPTY, which has no values */
+    uint32_t at;
+};
+
+/* A span, event or link that was a row of another block: its shape is known, and its attributes
+ * stay in the columns they are in. */
+struct given_row {
+    const struct given_key *keys; /* of its shape there */
+    uint32_t rank, shape;         /* rank there, shape here */
+};
+
+/* Of each span, event and link of a batch, which then has no names, keys, attributes and groups. */
+struct given {
+    const struct given_row *span, *event, *link;
 };
 
 struct block_builder {
     const struct batch *const *batches;
-    const struct given_shapes *given; /* of each batch, or NULL */
+    const struct given *given; /* of each batch, or NULL */
     size_t batch_count;
     uint64_t
         seed[2]; /* of the tables of ids, which a client chooses; the bytes do not depend on it */
@@ -212,6 +232,7 @@ struct block_builder {
     uint32_t index_n, index_cap, part_total;
 
     struct arena ga;   /* the current row group */
+    uint64_t group_no; /* counts them, over all blocks, from 1 */
     uint32_t *touched; /* columns with values in it */
     uint32_t touched_n, touched_cap;
     uint64_t *hashes; /* of its filter */
@@ -229,7 +250,7 @@ struct block_builder {
 
 /* Plans a run: everything down to parents; edges and orphans add up. */
 void plan_spans(struct block_builder *bb, const struct batch *const *batches,
-                const struct given_shapes *given, size_t n);
+                const struct given *given, size_t n);
 /* The numbers of one thing each, for who has no batch. */
 uint32_t plan_col(struct block_builder *bb, unsigned scope, unsigned type, struct str key);
 uint32_t plan_list(struct block_builder *bb, const uint32_t *cols, uint32_t n);
@@ -265,9 +286,9 @@ void group_end(struct block_builder *bb, struct chunks *cs, uint32_t part_count,
 void builder_begin(struct block_builder *bb, bool copies);
 MUST_CHECK enum errc builder_open(struct block_builder *bb, struct os *os, const char *path,
                                   struct err *e);
-/* given: NULL, or the shapes of each batch. */
+/* given: NULL, or the rows of each batch. */
 MUST_CHECK enum errc builder_run(struct block_builder *bb, const struct batch *const *batches,
-                                 const struct given_shapes *given, size_t n, struct err *e);
+                                 const struct given *given, size_t n, struct err *e);
 /* A row group that was appended to bb->out; parts are numbered on from part_total. */
 MUST_CHECK enum errc builder_add_group(struct block_builder *bb, const struct group_info *g,
                                        struct err *e);

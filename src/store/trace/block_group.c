@@ -10,6 +10,9 @@
  * String values are numbered in the order in which they are stored. The look-up is avoided where
  * the value before it, in the same shape under the same key, is the same.
  *
+ * Rows that come from another block (struct given_row) bring no attribute records: their values go
+ * from column to column, and of the strings of a column each distinct one is looked up once.
+ *
  * Small columns share one chunk, the tail: thousands of rare keys cost a few bytes each. */
 #include "store/trace/block_build.h"
 
@@ -31,7 +34,8 @@ struct rows_in {
     const uint32_t *shape;
     const struct attr_rec **attrs; /* the row's first attribute */
     const char **heap;
-    const uint64_t *lasted; /* ns; NULL but for spans */
+    const struct given_row *given; /* instead of these two, or NULL */
+    const uint64_t *lasted;        /* ns; NULL but for spans */
 };
 
 /* The same, grouped by shape. */
@@ -211,20 +215,24 @@ static void put_strs(struct block_builder *bb, struct col *c, const struct rows_
     }
 }
 
+static void filter_add_int(struct block_builder *bb, const struct col *c, uint64_t bits)
+{
+    uint64_t hash = filter_hash_int(bits, c->seed),
+             *recent = &bb->recent[hash % ARRAY_LEN(bb->recent)];
+    if (*recent != hash) {
+        *recent = hash;
+        filter_add(bb, hash);
+    }
+}
+
 static void put_ints(struct block_builder *bb, struct col *c, const struct rows_in *in,
                      const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
 {
     for (uint32_t i = 0; i < n; i++) {
         uint64_t bits = in->attrs[rows[i]][slot].v.bits;
         out[i] = bits ^ INT_FLIP;
-        if (i && out[i] == out[i - 1])
-            continue;
-        uint64_t hash = filter_hash_int(bits, c->seed),
-                 *recent = &bb->recent[hash % ARRAY_LEN(bb->recent)];
-        if (*recent != hash) {
-            *recent = hash;
-            filter_add(bb, hash);
-        }
+        if (!i || out[i] != out[i - 1])
+            filter_add_int(bb, c, bits);
     }
 }
 
@@ -244,6 +252,53 @@ static void put_values(struct block_builder *bb, struct col *c, const struct row
         put_ints(bb, c, in, rows, n, slot, out);
     else if (c->type != ATTR_EMPTY)
         put_bits(in, rows, n, slot, out);
+}
+
+/* --- values of given rows --- */
+
+static inline uint64_t given_value(const struct given_row *r, uint32_t slot)
+{
+    const struct given_key *k = &r->keys[slot];
+    return k->col->v[k->at + r->rank];
+}
+
+static void put_given_strs(struct block_builder *bb, struct col *c, const struct given_row *rows,
+                           uint32_t n, uint32_t slot, uint64_t *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct given_col *from = rows[i].keys[slot].col;
+        uint32_t id = (uint32_t)given_value(&rows[i], slot);
+        if (UNLIKELY(from->group != bb->group_no)) {
+            from->group = bb->group_no;
+            memset(from->number, 0xff, from->strs->distinct * sizeof *from->number);
+        }
+        if (from->number[id] == NO_ID)
+            from->number[id] = dict_number(bb, c, strs_value(from->strs, id));
+        out[i] = from->number[id];
+    }
+}
+
+static void put_given_nums(struct block_builder *bb, struct col *c, const struct given_row *rows,
+                           uint32_t n, uint32_t slot, uint64_t *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = given_value(&rows[i], slot);
+        if (c->type == ATTR_INT && (!i || out[i] != out[i - 1]))
+            filter_add_int(bb, c, out[i] ^ INT_FLIP);
+    }
+}
+
+/* The values of n rows of one shape. */
+static void put_given(struct block_builder *bb, const struct keylist *list, const uint32_t *first,
+                      const struct given_row *rows, uint32_t n)
+{
+    for (uint32_t j = 0; j < list->n; j++) {
+        struct col *c = &bb->cols[bb->list_pool[list->at + j]];
+        if (attr_is_str(c->type))
+            put_given_strs(bb, c, rows, n, j, c->vals + first[j]);
+        else if (c->type != ATTR_EMPTY)
+            put_given_nums(bb, c, rows, n, j, c->vals + first[j]);
+    }
 }
 
 /* --- tables --- */
@@ -316,8 +371,9 @@ static void fetch_attrs(const struct rows_in *in, const uint32_t *rows, uint32_t
     }
 }
 
-/* The values of rows order[at..end), which have one shape; the first STRIP were asked for. Strip by
- * strip, so that what was fetched for the first key is still near for the last. */
+/* The values of rows order[at..end), which have one shape. Those of given rows lie in columns; the
+ * others are put strip by strip, so that what was fetched for the first key is still near for the
+ * last. The first strip was asked for. */
 static void put_shape(struct block_builder *bb, const struct rows_in *in,
                       const struct keylist *list, const uint32_t *order, uint32_t at, uint32_t end)
 {
@@ -326,6 +382,13 @@ static void put_shape(struct block_builder *bb, const struct rows_in *in,
     for (uint32_t j = 0; j < list->n; j++) {
         first[j] = bb->cols[cols[j]].n;
         bb->cols[cols[j]].n += end - at;
+    }
+    if (in->given) {
+        struct given_row *rows = group_alloc(bb, end - at, sizeof *rows);
+        for (uint32_t i = at; i < end; i++)
+            rows[i - at] = in->given[order[i]];
+        put_given(bb, list, first, rows, end - at);
+        return;
     }
     for (uint32_t i = at; i < end; i += STRIP) {
         uint32_t n = end - i < STRIP ? end - i : STRIP, next = end - i - n;
@@ -368,7 +431,7 @@ static struct rows_by_shape put_table(struct block_builder *bb, struct chunks *c
     }
     for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
         uint32_t end = shape_end(bb, in, &by, k);
-        if (k + 1 < by.shape_count)
+        if (!in->given && k + 1 < by.shape_count)
             fetch_attrs(in, by.order + end, in->n - end,
                         bb->lists[shapes[by.shapes[k + 1]].list].n);
         put_shape(bb, in, &bb->lists[shapes[by.shapes[k]].list], by.order, at, end);
@@ -468,17 +531,40 @@ struct child_rows {
     uint32_t *shape;
     const struct attr_rec **attrs;
     const char **heap;
+    struct given_row *given;
 };
 
 static struct child_rows child_rows(struct block_builder *bb, enum block_table table, size_t n)
 {
     ensure(n <= COLUMN_VALUES_MAX);
-    struct child_rows c = {.shape = group_alloc(bb, n, 4),
-                           .attrs = group_alloc(bb, n, sizeof *c.attrs),
-                           .heap = group_alloc(bb, n, sizeof *c.heap)};
-    c.in = (struct rows_in){
-        .table = table, .n = (uint32_t)n, .shape = c.shape, .attrs = c.attrs, .heap = c.heap};
+    struct child_rows c = {.shape = group_alloc(bb, n, 4)};
+    if (bb->given) {
+        c.given = group_alloc(bb, n, sizeof *c.given);
+    } else {
+        c.attrs = group_alloc(bb, n, sizeof *c.attrs);
+        c.heap = group_alloc(bb, n, sizeof *c.heap);
+    }
+    c.in = (struct rows_in){.table = table,
+                            .n = (uint32_t)n,
+                            .shape = c.shape,
+                            .attrs = c.attrs,
+                            .heap = c.heap,
+                            .given = c.given};
     return c;
+}
+
+static inline void take_given(struct child_rows *c, uint32_t k, const struct given_row *row)
+{
+    c->shape[k] = row->shape;
+    c->given[k] = *row;
+}
+
+static inline void take_attrs(struct child_rows *c, uint32_t k, uint32_t shape,
+                              const struct batch *b, uint32_t attr_at)
+{
+    c->shape[k] = shape;
+    c->attrs[k] = b->attrs + attr_at;
+    c->heap[k] = b->heap;
 }
 
 static struct rows_by_shape put_events(struct block_builder *bb, struct chunks *cs,
@@ -495,9 +581,10 @@ static struct rows_by_shape put_events(struct block_builder *bb, struct chunks *
         const struct span_rec *s = rows[i].rec;
         const struct batch *b = bb->batches[rows[i].batch];
         for (uint32_t j = s->event_at; j < s->event_at + s->event_count; j++, k++) {
-            c.shape[k] = bb->maps[rows[i].batch].event_shape[j];
-            c.attrs[k] = b->attrs + b->events[j].attr_at;
-            c.heap[k] = b->heap;
+            if (bb->given)
+                take_given(&c, k, &bb->given[rows[i].batch].event[j]);
+            else
+                take_attrs(&c, k, bb->maps[rows[i].batch].event_shape[j], b, b->events[j].attr_at);
             (*time)[k] = zigzag((int64_t)(b->events[j].time_ns - s->start_ns));
             (*dropped)[k] = b->events[j].dropped;
         }
@@ -527,9 +614,10 @@ static struct rows_by_shape put_links(struct block_builder *bb, struct chunks *c
         const struct batch *b = bb->batches[rows[i].batch];
         for (uint32_t j = s->link_at; j < s->link_at + s->link_count; j++, k++) {
             const struct link_rec *l = &b->links[j];
-            c.shape[k] = bb->maps[rows[i].batch].link_shape[j];
-            c.attrs[k] = b->attrs + l->attr_at;
-            c.heap[k] = b->heap;
+            if (bb->given)
+                take_given(&c, k, &bb->given[rows[i].batch].link[j]);
+            else
+                take_attrs(&c, k, bb->maps[rows[i].batch].link_shape[j], b, l->attr_at);
             memcpy(out->trace_id + (size_t)k * 16, l->trace_id, 16);
             memcpy(out->span_id + (size_t)k * 8, l->span_id, 8);
             out->state[k] = batch_str(b, l->trace_state);
@@ -578,9 +666,10 @@ static void take_fields(struct block_builder *bb, struct span_fields *f, const s
             __builtin_prefetch(next + 64);
             __builtin_prefetch(next + sizeof *s - 1);
         }
-        f->attrs.shape[i] = rows[i].shape;
-        f->attrs.attrs[i] = b->attrs + s->attr_at;
-        f->attrs.heap[i] = b->heap;
+        if (bb->given)
+            take_given(&f->attrs, i, &bb->given[rows[i].batch].span[s - b->spans]);
+        else
+            take_attrs(&f->attrs, i, rows[i].shape, b, s->attr_at);
         f->difference[i] = s->end_ns - s->start_ns;
         f->lasted[i] = s->end_ns > s->start_ns ? s->end_ns - s->start_ns : 0;
         f->flags[i] = s->flags;
@@ -682,6 +771,7 @@ void group_write(struct block_builder *bb, uint32_t at, uint32_t n, const struct
     arena_reset_warm(&bb->ga, GROUP_ARENA_KEEP);
     group_begin(bb, &cs);
     bb->hash_n = 0;
+    bb->group_no++;
     for (uint32_t i = 0; i < ARRAY_LEN(bb->recent); i++)
         bb->recent[i] = i + 1; /* no hash that belongs here */
     *g = (struct group_info){.rows = n, .parts = part_count, .min_ns = UINT64_MAX};

@@ -15,9 +15,10 @@
  * Invariants
  *   1. Each chain of the inputs is written exactly once: with its unit, or in the run that takes
  *      the first chain of its trace. (A trace that would fill more than a row group is left as the
- *      chains it has.)
- *   2. Memory is bounded: 56 bytes a chain, the rows of a run (one row group), and of each input
- *      what a reader decodes of one row group.
+ *      chains it has, and one that lies in more row groups than may be open at a time is joined in
+ *      as many chains as that takes.)
+ *   2. Memory is bounded: 56 bytes a chain, the rows of a run (one row group), and the row groups
+ *      that they come from: SOURCES_BYTES_MAX, and one row group more.
  *   3. Without a change the block has as many spans as the inputs; block_merge_step checks it. */
 #include "store/trace/block_records.h"
 
@@ -26,9 +27,10 @@
 #define SMALL_ROWS (GROUP_ROWS / 2)
 /* Spans of one run, decoded. */
 #define RUN_BYTES_MAX (512 * MIB)
-/* What the reader of an input holds before it lets go of the row groups it has open. */
-#define INPUT_BYTES (8 * MIB)
-#define OPEN_MAX    4u
+/* What the open row groups hold before a run is written early. */
+#define SOURCES_BYTES_MAX (64 * MIB)
+/* Memory of a reader that stays for the next row group. */
+#define SOURCE_KEEP (4 * MIB)
 /* Written bytes that are synced together: a large block must not reach the disk in one gulp while
  * acknowledgements wait for the same disk. */
 #define SYNC_BYTES (8 * MIB)
@@ -58,11 +60,18 @@ struct input {
     struct block *block;
     struct numbers to;
     struct trace_read read; /* spans of the run, while there is a change to make */
-    /* else records: the reader keeps row groups open from run to run */
-    struct reader *reader;
-    struct record_rows open[OPEN_MAX];
-    uint32_t open_n;
+    /* else records */
+    struct record_rows **open; /* of each row group; NULL: not open */
+    uint32_t *left;            /* of each row group: chains that are still to be rebuilt */
     struct records records;
+};
+
+/* A row group that is open, each with a reader of its own: what was taken from it is not written
+ * yet, or there is more to take. */
+struct source {
+    struct reader *r;
+    struct input *in;
+    uint32_t group;
 };
 
 struct block_merge {
@@ -78,6 +87,9 @@ struct block_merge {
     uint32_t *rebuilt, rebuilt_n;
     bool copied;
     uint64_t spans, synced;
+
+    struct source *sources;
+    uint32_t source_n, source_cap;
 
     struct arena arena; /* of the run */
     struct trace *trace;
@@ -239,9 +251,13 @@ static void plan_units(struct block_merge *m)
         u->rebuild |= is_changing(m) || (u->groups == 1 && u->rows < SMALL_ROWS);
     }
     m->rebuilt = xmalloc((m->chain_n + (size_t)1) * sizeof *m->rebuilt);
-    for (uint32_t i = 0; i < m->chain_n; i++)
-        if (m->units[m->chains[i].unit].rebuild)
-            m->rebuilt[m->rebuilt_n++] = i;
+    for (uint32_t i = 0; i < m->chain_n; i++) {
+        const struct chain *c = &m->chains[i];
+        if (!m->units[c->unit].rebuild)
+            continue;
+        m->rebuilt[m->rebuilt_n++] = i;
+        m->inputs[c->input].left[c->group]++;
+    }
     if (m->rebuilt_n)
         qsort_r(m->rebuilt, m->rebuilt_n, sizeof *m->rebuilt, by_chain_start, m->chains);
     if (m->unit_n) /* chain.unit is not looked at any more */
@@ -409,65 +425,92 @@ static enum errc copy_group(struct block_merge *m, const struct unit *u, uint32_
 
 /* --- rebuilding, as records --- */
 
-/* The input's row group, open; NULL is an error. */
-static struct record_rows *open_rows(struct block_merge *m, struct input *in, uint32_t group,
-                                     struct err *e)
+static enum errc open_rows(struct block_merge *m, struct input *in, uint32_t group,
+                           struct record_rows **out, struct err *e)
 {
-    for (uint32_t i = 0; i < in->open_n; i++)
-        if (in->open[i].group == group)
-            return &in->open[i];
-    if (!in->reader)
-        in->reader = reader_take(in->block, e);
-    struct reader *r = in->reader;
-    if (in->open_n == OPEN_MAX || r->a.used_bytes > INPUT_BYTES) {
-        reader_forget(r, 2 * INPUT_BYTES);
-        in->open_n = 0;
+    struct record_rows *rr = *out = in->open[group];
+    if (rr) {
+        rr->g->r->e = e; /* columns are decoded when a row first has a value in them */
+        return E_OK;
     }
-    r->e = e;
+    struct reader *r = reader_take(in->block, e);
+    m->sources = vec_room(m->sources, &m->source_cap, m->source_n + (size_t)1, sizeof *m->sources);
+    m->sources[m->source_n++] = (struct source){r, in, group};
     const struct shared *s = shared_read(r);
-    struct record_rows *rr = &in->open[in->open_n];
-    if (!s || !record_rows_open(rr, r, s, group))
-        return NULL;
-    for (int t = 0; t < TABLE_COUNT; t++)
+    rr = s ? record_rows_open(r, s, group) : NULL;
+    for (int t = 0; rr && t < TABLE_COUNT; t++)
         for (uint32_t k = 0; k < rr->g->table[t].shape_count; k++)
-            rr->shape[t][k] = to_shape(m, in, s, t, rr->g->table[t].shape[k]);
-    in->open_n++;
-    return rr;
+            rr->shape[t][k].shape = to_shape(m, in, s, t, rr->g->table[t].shape[k]);
+    *out = in->open[group] = rr;
+    return r->code;
 }
 
-/* The records of all chains of a trace go into the run. */
+/* Do the open row groups hold as much as they may? */
+static bool sources_full(const struct block_merge *m)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < m->source_n; i++)
+        bytes += m->sources[i].r->a.used_bytes;
+    return bytes > SOURCES_BYTES_MAX;
+}
+
+/* The run is written: closes what nothing is left to take from, or everything when it is too much.
+ */
+static void close_rows(struct block_merge *m)
+{
+    bool full = sources_full(m);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < m->source_n; i++) {
+        const struct source *s = &m->sources[i];
+        if (!full && s->in->left[s->group]) {
+            m->sources[kept++] = *s;
+            continue;
+        }
+        s->in->open[s->group] = NULL;
+        reader_forget(s->r, SOURCE_KEEP);
+        enum errc said = reader_give(s->r);
+        (void)said; /* by whoever read */
+    }
+    m->source_n = kept;
+}
+
+/* The records of a trace go into the run: of all its chains, or of as many as may be open. */
 static enum errc take_records(struct block_merge *m, uint32_t first, struct err *e)
 {
-    enum errc code = E_OK;
     uint32_t i = first;
     do {
         struct chain *c = &m->chains[i];
         struct input *in = &m->inputs[c->input];
-        struct record_rows *rr = open_rows(m, in, c->group, e);
-        c->taken = true;
-        if (!rr || !records_add(&in->records, rr, c->part))
-            code = in->reader->code;
-        m->run_n += c->rows;
+        struct record_rows *rr;
         i = c->next;
-    } while (!code && i != NO_ID && i != first);
-    return code;
+        if (c->taken)
+            continue;
+        enum errc code = open_rows(m, in, c->group, &rr, e);
+        if (code || !records_add(&in->records, rr, c->part))
+            return code ? code : rr->g->r->code;
+        c->taken = true;
+        in->left[c->group]--;
+        m->run_n += c->rows;
+    } while (i != NO_ID && i != first && !sources_full(m));
+    return E_OK;
 }
 
 static enum errc write_records(struct block_merge *m, struct err *e)
 {
     const struct batch **batches = xmalloc((m->input_n + 1) * sizeof *batches);
-    struct given_shapes *given = xmalloc((m->input_n + 1) * sizeof *given);
+    struct given *given = xmalloc((m->input_n + 1) * sizeof *given);
     size_t n = 0;
     for (size_t i = 0; i < m->input_n; i++) {
         struct records *rec = &m->inputs[i].records;
         if (!rec->span_n)
             continue;
         batches[n] = records_batch(rec);
-        given[n++] = rec->shapes;
+        given[n++] = rec->given;
     }
     enum errc code = n ? builder_run(m->bb, batches, given, n, e) : E_OK;
     for (size_t i = 0; i < m->input_n; i++)
         records_reset(&m->inputs[i].records);
+    close_rows(m);
     free(batches);
     free(given);
     return code;
@@ -615,7 +658,8 @@ static uint32_t trace_rows(const struct block_merge *m, uint32_t first)
     return (uint32_t)min_u64(rows, UINT32_MAX);
 }
 
-/* Takes traces into the run until a row group is full or there are no more. */
+/* Takes traces into the run until a row group is full, or all that may be open, or there are no
+ * more. */
 static enum errc rebuild(struct block_merge *m, struct err *e)
 {
     enum errc code = E_OK;
@@ -623,7 +667,7 @@ static enum errc rebuild(struct block_merge *m, struct err *e)
         uint32_t c = m->rebuilt[m->at];
         if (m->chains[c].taken)
             continue;
-        if (m->run_n && m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS)
+        if (m->run_n && (m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS || sources_full(m)))
             return run_write(m, e);
         code = is_changing(m) ? take_trace(m, c, e) : take_records(m, c, e);
     }
@@ -664,8 +708,11 @@ enum errc block_merge_begin(struct block_merge **out, struct block_builder *bb, 
     batch_builder_init(&m->batch);
     builder_begin(bb, true);
     for (size_t i = 0; i < n; i++) {
-        m->inputs[i].block = block_ref(blocks[i]);
-        records_init(&m->inputs[i].records);
+        struct input *in = &m->inputs[i];
+        in->block = block_ref(blocks[i]);
+        in->open = xcalloc(in->block->group_count + (size_t)1, sizeof *in->open);
+        in->left = xcalloc(in->block->group_count + (size_t)1, sizeof *in->left);
+        records_init(&in->records);
     }
     for (uint32_t i = 0; i < n && !code; i++)
         code = list_input(m, i, e);
@@ -715,16 +762,19 @@ void block_merge_free(struct block_merge *m)
     builder_close(m->bb);
     enum errc ignored = run_readers_give(m);
     (void)ignored; /* whoever gives up has heard of it */
+    for (uint32_t i = 0; i < m->source_n; i++)
+        ignored = reader_give(m->sources[i].r);
     for (size_t i = 0; i < m->input_n; i++) {
-        if (m->inputs[i].reader)
-            ignored = reader_give(m->inputs[i].reader);
         records_fini(&m->inputs[i].records);
         numbers_fini(&m->inputs[i].to);
+        free(m->inputs[i].open);
+        free(m->inputs[i].left);
         block_unref(m->inputs[i].block);
     }
     batch_builder_fini(&m->batch);
     arena_fini(&m->arena);
     free(m->inputs);
+    free(m->sources);
     free(m->chains);
     free(m->units);
     free(m->rebuilt);

@@ -50,7 +50,7 @@ void reader_forget(struct reader *r, size_t keep)
     shared_unref(r->shared);
     r->serial = 0;
     r->shared = NULL;
-    r->rows = NULL;
+    memset(r->rows, 0, sizeof r->rows);
 }
 
 struct reader *reader_take(struct block *b, struct err *e)

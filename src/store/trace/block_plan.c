@@ -343,11 +343,8 @@ static void map_batch(struct block_builder *bb, uint32_t no)
     const struct batch_head *h = b->head;
     struct batch_map *m = &bb->maps[no];
     *m = (struct batch_map){.span_bytes = b->image_len / max_u64(h->span_count, 1) + 1};
-    if (bb->given) {
-        m->event_shape = bb->given[no].event;
-        m->link_shape = bb->given[no].link;
+    if (bb->given)
         return;
-    }
     m->col = map_array(bb, (size_t)TABLE_COUNT * h->key_count * 8);
     m->name = map_array(bb, h->name_count);
     m->guess = map_array(bb, h->name_count);
@@ -371,7 +368,7 @@ static void plan_batch(struct block_builder *bb, uint32_t no)
         t->count++;
         t->min_ns = min_u64(t->min_ns, s->start_ns);
         bb->max_end_ns = max_u64(bb->max_end_ns, s->end_ns);
-        uint32_t shape = bb->given ? bb->given[no].span[i] : span_shape(bb, b, m, s);
+        uint32_t shape = bb->given ? bb->given[no].span[i].shape : span_shape(bb, b, m, s);
         struct shape *sh = &bb->shapes[TABLE_SPAN].v[shape];
         sh->count++;
         sh->last_ns = max_u64(sh->last_ns, s->start_ns);
@@ -546,7 +543,7 @@ static void run_reset(struct block_builder *bb)
 }
 
 void plan_spans(struct block_builder *bb, const struct batch *const *batches,
-                const struct given_shapes *given, size_t n)
+                const struct given *given, size_t n)
 {
     size_t spans = 0;
     run_reset(bb);

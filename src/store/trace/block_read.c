@@ -265,23 +265,28 @@ static struct str resident_service(struct block *b, const struct shared *s, uint
     return found;
 }
 
-/* Calls each(arg, id, origin) for the spans of a part until it answers false. */
-static bool each_span_id(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
-                         bool (*each)(void *arg, uint64_t id, uint32_t origin), void *arg)
+/* The spans of a part: their ids, and the row group they are in. */
+struct part_ids {
+    struct rows *g;
+    const uint8_t *id; /* 8 bytes a row */
+    uint32_t at, end;  /* rows */
+};
+
+static bool part_ids(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
+                     struct part_ids *out)
 {
-    struct rows *g = rows_get(r, s, group);
-    const uint8_t *ids;
-    if (!g || !rows_bytes(g, COL_SPAN_ID, g->g->rows * (size_t)8, &ids) ||
-        !rows_shapes(g, TABLE_SPAN))
+    struct rows *g = out->g = rows_get(r, s, group);
+    if (!g || !rows_bytes(g, COL_SPAN_ID, g->g->rows * (size_t)8, &out->id))
         return false;
-    if (!ids)
-        return reader_bad(r, "span id");
+    out->at = g->row_at[part];
+    out->end = g->row_at[part + 1];
+    return out->id ? true : reader_bad(r, "span id");
+}
+
+static uint32_t row_origin(const struct rows *g, uint32_t row)
+{
     const struct rows_table *t = &g->table[TABLE_SPAN];
-    for (uint32_t at = g->row_at[part]; at < g->row_at[part + 1]; at++)
-        if (!each(arg, load_u64be(ids + (size_t)at * 8),
-                  s->shapes[TABLE_SPAN][t->shape[t->local[at]]].origin))
-            return true;
-    return true;
+    return g->s->shapes[TABLE_SPAN][t->shape[t->local[row]]].origin;
 }
 
 struct wanted_span {
@@ -289,12 +294,21 @@ struct wanted_span {
     uint32_t origin; /* UINT32_MAX: not found */
 };
 
-static bool is_wanted(void *arg, uint64_t id, uint32_t origin)
+/* Most parts do not have it: their shapes are not decoded. */
+static bool find_in_part(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
+                         struct wanted_span *want)
 {
-    struct wanted_span *w = arg;
-    if (id == w->id)
-        w->origin = origin;
-    return id != w->id;
+    struct part_ids p;
+    if (!part_ids(r, s, group, part, &p))
+        return false;
+    while (p.at < p.end && load_u64be(p.id + (size_t)p.at * 8) != want->id)
+        p.at++;
+    if (p.at == p.end)
+        return true;
+    if (!rows_shapes(p.g, TABLE_SPAN))
+        return false;
+    want->origin = row_origin(p.g, p.at);
+    return true;
 }
 
 void span_ids_free(struct span_ids *ids)
@@ -304,12 +318,18 @@ void span_ids_free(struct span_ids *ids)
     free(ids);
 }
 
-static bool keep_id(void *arg, uint64_t id, uint32_t origin)
+static bool keep_part(struct reader *r, const struct shared *s, uint32_t group, uint32_t part,
+                      struct span_ids *ids)
 {
-    struct span_ids *ids = arg;
-    if (ids->n == ids->cap)
-        ids->v = xrealloc(ids->v, (ids->cap = 2 * ids->cap + 8192) * sizeof *ids->v);
-    ids->v[ids->n++] = (struct span_at){id, origin};
+    struct part_ids p;
+    if (!part_ids(r, s, group, part, &p) || !rows_shapes(p.g, TABLE_SPAN))
+        return false;
+    for (; p.at < p.end; p.at++) {
+        if (ids->n == ids->cap)
+            ids->v = xrealloc(ids->v, (ids->cap = 2 * ids->cap + 8192) * sizeof *ids->v);
+        ids->v[ids->n++] = (struct span_at){load_u64be(p.id + (size_t)p.at * 8),
+                                            row_origin(p.g, p.at)};
+    }
     return true;
 }
 
@@ -330,7 +350,7 @@ static struct span_ids *read_span_ids(struct reader *r, const struct shared *s,
     while (ok && chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part;
         do
-            ok = each_span_id(r, s, group, part, keep_id, ids);
+            ok = keep_part(r, s, group, part, ids);
         while (ok && chain_next(r->b, &group, &part));
     }
     if (!ok || r->code) {
@@ -377,7 +397,7 @@ static bool find_span(struct reader *r, const struct shared *s, const uint8_t tr
     struct chain_walk w = chain_walk(r, s, trace_id);
     while (want->origin == UINT32_MAX && chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part;
-        if (!each_span_id(r, s, group, part, is_wanted, want))
+        if (!find_in_part(r, s, group, part, want))
             return false;
         if (want->origin != UINT32_MAX || !chain_next(r->b, &group, &part))
             continue;

@@ -73,8 +73,9 @@ struct reader {
     struct arena a;
     uint64_t serial;       /* of the block the arena's content is of; 0: none */
     struct shared *shared; /* once read: one reference */
-    struct rows *rows;     /* the row group opened last by rows_get */
-    uint64_t bytes_read;   /* from the file, since it was taken */
+    struct rows *rows[4];  /* the row groups opened last by rows_get */
+    uint32_t rows_opened;
+    uint64_t bytes_read; /* from the file, since it was taken */
     struct zstd_ctx *zstd;
     struct err *e;
     enum errc code; /* sticky */
@@ -187,7 +188,8 @@ MUST_CHECK bool rows_open(struct reader *r, const struct shared *s, uint32_t gro
 MUST_CHECK bool rows_open_directory(struct reader *r, const struct shared *s, uint32_t group,
                                     struct rows *out);
 MUST_CHECK bool rows_parts(struct rows *g);
-/* The same for a call that reads traces: the group that was opened last is kept. NULL is noted. */
+/* The same for a call that reads traces: the groups that were opened last are kept. NULL is noted.
+ */
 struct rows *rows_get(struct reader *r, const struct shared *s, uint32_t group);
 /* Column values; *out is NULL when the column is absent (zeros). */
 MUST_CHECK bool rows_nums(struct rows *g, uint32_t no, uint32_t n, const uint64_t **out);

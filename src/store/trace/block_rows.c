@@ -150,11 +150,13 @@ bool rows_open(struct reader *r, const struct shared *s, uint32_t group, struct 
 
 struct rows *rows_get(struct reader *r, const struct shared *s, uint32_t group)
 {
-    if (r->rows && r->rows->g == &r->b->groups[group])
-        return r->rows;
+    for (size_t i = 0; i < ARRAY_LEN(r->rows); i++)
+        if (r->rows[i] && r->rows[i]->g == &r->b->groups[group])
+            return r->rows[i];
     struct rows *rows = reader_alloc(r, 1, sizeof *rows);
-    r->rows = rows && rows_open(r, s, group, rows) ? rows : NULL;
-    return r->rows;
+    if (!rows || !rows_open(r, s, group, rows))
+        return NULL;
+    return r->rows[r->rows_opened++ % ARRAY_LEN(r->rows)] = rows;
 }
 
 /* --- columns --- */

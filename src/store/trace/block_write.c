@@ -466,7 +466,7 @@ enum errc builder_open(struct block_builder *bb, struct os *os, const char *path
 }
 
 enum errc builder_run(struct block_builder *bb, const struct batch *const *batches,
-                      const struct given_shapes *given, size_t n, struct err *e)
+                      const struct given *given, size_t n, struct err *e)
 {
     plan_spans(bb, batches, given, n);
     return write_groups(bb, e);

@@ -270,7 +270,7 @@ struct span_index *span_index_new(const struct memtable *m, uint32_t count)
     size_t spans = 0, slots = 64;
     for (uint32_t i = 0; i < count; i++)
         spans += memtable_at(m, i)->batch->head->span_count;
-    while (slots < spans + spans / 2)
+    while (slots < spans + spans / 4)
         slots *= 2;
     struct span_index *ix = xcalloc(1, sizeof *ix + slots * sizeof ix->slot[0]);
     atomic_init(&ix->refs, 1);
