@@ -63,16 +63,18 @@ struct sref {
     uint32_t off, len;
 };
 
+union attr_value {
+    struct sref s; /* STR, BYTES, ARRAY, KVLIST */
+    int64_t i;     /* INT; BOOL as 0 or 1 */
+    double d;
+    uint64_t bits;
+};
+
 struct attr_rec {
     uint32_t key; /* index into keys */
     uint8_t type; /* enum attr_type */
     uint8_t zero[3];
-    union {
-        struct sref s; /* STR, BYTES, ARRAY, KVLIST */
-        int64_t i;     /* INT; BOOL as 0 or 1 */
-        double d;
-        uint64_t bits;
-    } v;
+    union attr_value v;
 };
 
 /* One resource and scope; spans of a batch share few of these. */

@@ -193,21 +193,40 @@ static uint32_t dict_number(struct block_builder *bb, struct col *c, struct str 
     return d->n++;
 }
 
-/* The values of key number `slot` of `n` rows. */
-static void put_strs(struct block_builder *bb, struct col *c, const struct rows_in *in,
-                     const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
+enum { STRIP = 64, STRIP_KEYS = 32 };
+
+/* Some rows of a shape, and their values of some keys. Attribute records lie all over the batches:
+ * read row by row with no branch between them, the misses of many rows overlap. */
+struct strip {
+    uint32_t n;
+    const char *heap[STRIP];
+    union attr_value v[STRIP_KEYS][STRIP];
+};
+
+/* Keys [slot, slot + keys) of the shape. */
+static void strip_read(struct strip *s, const struct rows_in *in, const uint32_t *rows, uint32_t n,
+                       uint32_t slot, uint32_t keys)
 {
-    enum { AHEAD = 6 };
-    const char *p = NULL; /* the value before */
-    uint32_t len = 0, id = 0;
+    s->n = n;
     for (uint32_t i = 0; i < n; i++) {
         const struct attr_rec *a = in->attrs[rows[i]] + slot;
-        if (i + AHEAD < n)
-            __builtin_prefetch(in->heap[rows[i + AHEAD]] +
-                               in->attrs[rows[i + AHEAD]][slot].v.s.off);
-        const char *q = in->heap[rows[i]] + a->v.s.off;
-        if (!p || a->v.s.len != len || (q != p && !same_bytes(p, q, len))) {
-            len = a->v.s.len;
+        s->heap[i] = in->heap[rows[i]];
+        for (uint32_t j = 0; j < keys; j++)
+            s->v[j][i] = a[j].v;
+    }
+}
+
+static void put_strs(struct block_builder *bb, struct col *c, const struct strip *s,
+                     const union attr_value *v, uint64_t *out)
+{
+    const char *p = NULL; /* the value before */
+    uint32_t len = 0, id = 0;
+    for (uint32_t i = 0; i < s->n; i++)
+        __builtin_prefetch(s->heap[i] + v[i].s.off);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const char *q = s->heap[i] + v[i].s.off;
+        if (!p || v[i].s.len != len || (q != p && !same_bytes(p, q, len))) {
+            len = v[i].s.len;
             id = dict_number(bb, c, str_of(q, len));
         }
         p = q;
@@ -225,33 +244,42 @@ static void filter_add_int(struct block_builder *bb, const struct col *c, uint64
     }
 }
 
-static void put_ints(struct block_builder *bb, struct col *c, const struct rows_in *in,
-                     const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
+static void put_ints(struct block_builder *bb, struct col *c, const struct strip *s,
+                     const union attr_value *v, uint64_t *out)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t bits = in->attrs[rows[i]][slot].v.bits;
-        out[i] = bits ^ INT_FLIP;
+    for (uint32_t i = 0; i < s->n; i++) {
+        out[i] = v[i].bits ^ INT_FLIP;
         if (!i || out[i] != out[i - 1])
-            filter_add_int(bb, c, bits);
+            filter_add_int(bb, c, v[i].bits);
     }
 }
 
-static void put_bits(const struct rows_in *in, const uint32_t *rows, uint32_t n, uint32_t slot,
-                     uint64_t *out)
-{
-    for (uint32_t i = 0; i < n; i++)
-        out[i] = in->attrs[rows[i]][slot].v.bits;
-}
-
-static void put_values(struct block_builder *bb, struct col *c, const struct rows_in *in,
-                       const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
+static void put_values(struct block_builder *bb, struct col *c, const struct strip *s,
+                       const union attr_value *v, uint64_t *out)
 {
     if (attr_is_str(c->type))
-        put_strs(bb, c, in, rows, n, slot, out);
+        put_strs(bb, c, s, v, out);
     else if (c->type == ATTR_INT)
-        put_ints(bb, c, in, rows, n, slot, out);
+        put_ints(bb, c, s, v, out);
     else if (c->type != ATTR_EMPTY)
-        put_bits(in, rows, n, slot, out);
+        memcpy(out, v, s->n * sizeof *out);
+}
+
+/* The values of n rows of one shape; first[j]: where those of its key j begin. */
+static void put_records(struct block_builder *bb, const struct keylist *list, const uint32_t *first,
+                        const struct rows_in *in, const uint32_t *rows, uint32_t n)
+{
+    const uint32_t *cols = bb->list_pool + list->at;
+    struct strip s;
+    for (uint32_t i = 0; i < n; i += STRIP)
+        for (uint32_t slot = 0; slot < list->n; slot += STRIP_KEYS) {
+            uint32_t keys = list->n - slot < STRIP_KEYS ? list->n - slot : STRIP_KEYS;
+            strip_read(&s, in, rows + i, n - i < STRIP ? n - i : STRIP, slot, keys);
+            for (uint32_t j = 0; j < keys; j++) {
+                struct col *c = &bb->cols[cols[slot + j]];
+                put_values(bb, c, &s, s.v[j], c->vals ? c->vals + first[slot + j] + i : NULL);
+            }
+        }
 }
 
 /* --- values of given rows --- */
@@ -288,16 +316,18 @@ static void put_given_nums(struct block_builder *bb, struct col *c, const struct
     }
 }
 
-/* The values of n rows of one shape. */
 static void put_given(struct block_builder *bb, const struct keylist *list, const uint32_t *first,
-                      const struct given_row *rows, uint32_t n)
+                      const struct rows_in *in, const uint32_t *rows, uint32_t n)
 {
+    struct given_row *given = group_alloc(bb, n, sizeof *given);
+    for (uint32_t i = 0; i < n; i++)
+        given[i] = in->given[rows[i]];
     for (uint32_t j = 0; j < list->n; j++) {
         struct col *c = &bb->cols[bb->list_pool[list->at + j]];
         if (attr_is_str(c->type))
-            put_given_strs(bb, c, rows, n, j, c->vals + first[j]);
+            put_given_strs(bb, c, given, n, j, c->vals + first[j]);
         else if (c->type != ATTR_EMPTY)
-            put_given_nums(bb, c, rows, n, j, c->vals + first[j]);
+            put_given_nums(bb, c, given, n, j, c->vals + first[j]);
     }
 }
 
@@ -358,47 +388,20 @@ static void count_values(struct block_builder *bb, const struct keylist *list, u
     }
 }
 
-enum { STRIP = 32, FETCH_ATTRS = 32 };
-
-/* Attributes lie all over the batches: ask for those of the next rows while these are worked on. */
-static void fetch_attrs(const struct rows_in *in, const uint32_t *rows, uint32_t n, uint32_t attrs)
-{
-    attrs = attrs < FETCH_ATTRS ? attrs : FETCH_ATTRS;
-    for (uint32_t i = 0; i < n && i < STRIP; i++) {
-        const char *a = (const char *)in->attrs[rows[i]];
-        for (size_t at = 0; at < attrs * sizeof(struct attr_rec); at += 64)
-            __builtin_prefetch(a + at);
-    }
-}
-
-/* The values of rows order[at..end), which have one shape. Those of given rows lie in columns; the
- * others are put strip by strip, so that what was fetched for the first key is still near for the
- * last. The first strip was asked for. */
+/* The values of n rows, which have one shape. */
 static void put_shape(struct block_builder *bb, const struct rows_in *in,
-                      const struct keylist *list, const uint32_t *order, uint32_t at, uint32_t end)
+                      const struct keylist *list, const uint32_t *rows, uint32_t n)
 {
     const uint32_t *cols = bb->list_pool + list->at;
     uint32_t *first = group_alloc(bb, list->n, sizeof *first);
     for (uint32_t j = 0; j < list->n; j++) {
         first[j] = bb->cols[cols[j]].n;
-        bb->cols[cols[j]].n += end - at;
+        bb->cols[cols[j]].n += n;
     }
-    if (in->given) {
-        struct given_row *rows = group_alloc(bb, end - at, sizeof *rows);
-        for (uint32_t i = at; i < end; i++)
-            rows[i - at] = in->given[order[i]];
-        put_given(bb, list, first, rows, end - at);
-        return;
-    }
-    for (uint32_t i = at; i < end; i += STRIP) {
-        uint32_t n = end - i < STRIP ? end - i : STRIP, next = end - i - n;
-        fetch_attrs(in, order + i + n, next, list->n);
-        for (uint32_t j = 0; j < list->n; j++) {
-            struct col *c = &bb->cols[cols[j]];
-            uint64_t *out = c->vals ? c->vals + first[j] + (i - at) : NULL;
-            put_values(bb, c, in, order + i, n, j, out);
-        }
-    }
+    if (in->given)
+        put_given(bb, list, first, in, rows, n);
+    else
+        put_records(bb, list, first, in, rows, n);
 }
 
 static uint64_t longest(const struct rows_in *in, const uint32_t *rows, uint32_t n)
@@ -431,10 +434,7 @@ static struct rows_by_shape put_table(struct block_builder *bb, struct chunks *c
     }
     for (uint32_t k = 0, at = 0; k < by.shape_count; k++) {
         uint32_t end = shape_end(bb, in, &by, k);
-        if (!in->given && k + 1 < by.shape_count)
-            fetch_attrs(in, by.order + end, in->n - end,
-                        bb->lists[shapes[by.shapes[k + 1]].list].n);
-        put_shape(bb, in, &bb->lists[shapes[by.shapes[k]].list], by.order, at, end);
+        put_shape(bb, in, &bb->lists[shapes[by.shapes[k]].list], by.order + at, end - at);
         at = end;
     }
     return by;

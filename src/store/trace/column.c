@@ -33,7 +33,7 @@ void pack_str(struct buf *out, struct str s)
 static bool looks_random(const uint8_t *p, size_t n)
 {
     enum { SAMPLE = 1024 };
-    if (n < 512)
+    if (n < 128)
         return false;
     uint32_t count[256] = {0};
     size_t step = n / SAMPLE ? n / SAMPLE : 1, taken = 0;
