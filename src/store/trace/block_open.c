@@ -2,7 +2,8 @@
 /* An open block: its tail in memory, everything else read when asked for. Opening reads the last
  * OPEN_BYTES of the file, which hold the whole tail of an ordinary block, and checks it.
  *
- * What stays resident is 8 bytes a trace, 4 a word and a row of numbers a row group. */
+ * What stays resident is 8 bytes and 8 to 16 bits a trace, 4 bytes a word and a row of numbers a
+ * row group. */
 #include "store/trace/block_read.h"
 
 #include <stdlib.h>
@@ -283,6 +284,26 @@ static bool unpack_root(struct block *b, const struct block_trailer *t, struct u
            rows == b->meta.span_count && part >= b->meta.trace_count;
 }
 
+/* Eight to sixteen a trace. */
+static uint64_t mark_bits(const struct block *b)
+{
+    uint64_t bits = 64;
+    while (bits < 8 * b->meta.trace_count && bits < UINT64_C(1) << 32)
+        bits *= 2;
+    return bits;
+}
+
+static void mark_traces(struct block *b)
+{
+    uint64_t bits = mark_bits(b);
+    b->marks = xcalloc(bits / 64, sizeof *b->marks);
+    b->marks_shift = 32 - (unsigned)__builtin_ctzll(bits);
+    for (uint64_t i = 0; i < b->meta.trace_count; i++) {
+        uint32_t mark = b->fingerprints[i] >> b->marks_shift;
+        b->marks[mark / 64] |= UINT64_C(1) << mark % 64;
+    }
+}
+
 static enum errc parse_tail(struct block *b, const struct block_trailer *t, struct err *e)
 {
     const uint8_t *end = (const uint8_t *)b->tail + b->tail_len;
@@ -295,6 +316,7 @@ static enum errc parse_tail(struct block *b, const struct block_trailer *t, stru
     b->fingerprints = (const uint32_t *)(const void *)b->tail;
     b->part = b->fingerprints + n;
     b->words = b->part + n;
+    mark_traces(b);
     return E_OK;
 }
 
@@ -310,6 +332,7 @@ static void block_free(struct block *b)
     pthread_mutex_destroy(&b->lock);
     os_close(b->file);
     free(b->tail);
+    free(b->marks);
     free(b->groups);
     free(b->path);
     free(b);
@@ -366,7 +389,8 @@ const struct block_meta *block_meta(const struct block *b)
 
 size_t block_resident_bytes(const struct block *b)
 {
-    return sizeof *b + b->tail_len + b->group_count * sizeof *b->groups + strlen(b->path);
+    return sizeof *b + b->tail_len + mark_bits(b) / 8 + b->group_count * sizeof *b->groups +
+           strlen(b->path);
 }
 
 uint64_t block_shared_bytes(const struct block *b)
@@ -404,8 +428,11 @@ uint32_t block_find(const struct block *b, const uint8_t id[16])
 
 bool block_may_have(const struct block *b, const uint8_t trace_id[16])
 {
+    uint32_t want = block_fingerprint(trace_id), mark = want >> b->marks_shift;
+    if (LIKELY(!(b->marks[mark / 64] >> mark % 64 & 1)))
+        return false;
     uint32_t at = block_find(b, trace_id);
-    return at < b->meta.trace_count && b->fingerprints[at] == block_fingerprint(trace_id);
+    return at < b->meta.trace_count && b->fingerprints[at] == want;
 }
 
 uint32_t block_group_of(const struct block *b, uint32_t part)

@@ -54,6 +54,9 @@ struct block {
     char *tail; /* fingerprints, parts, words, root */
     size_t tail_len;
     const uint32_t *fingerprints, *part; /* meta.trace_count each */
+    uint64_t *marks; /* a bit for each fingerprint, by its first bits: most traces that are asked
+                        for are not here, and one look says so */
+    unsigned marks_shift;
     const uint32_t *words;
     uint32_t word_count;
     struct group *groups;

@@ -40,7 +40,6 @@ struct build {
     struct print_list settled;
     struct edit edit;
     uint64_t received_ns; /* newest arrival: nothing was seen later */
-    uint32_t asks;        /* blocks that may still be read for parents */
 };
 
 static uint32_t arrived_minute(const struct build *b)
@@ -152,7 +151,6 @@ static enum errc ask_block(struct store *s, const struct part *p, const struct p
                            bool *found, uint32_t *service, struct err *e)
 {
     struct str name;
-    --*key->asks;
     enum errc rc = block_span_service(p->block, key->trace_id, key->parent_id, found, &name, e);
     if (rc == E_OK && *found)
         *service = catalog_service(s->catalog, p->tenant, name, 0, false);
@@ -160,37 +158,57 @@ static enum errc ask_block(struct store *s, const struct part *p, const struct p
 }
 
 /* Could the block hold the parent of a span of this minute? */
-static bool may_hold_parent(const struct version *v, const struct part *p, uint32_t tenant,
+static bool may_hold_parent(const struct parent_search *search, const struct part *p,
                             uint64_t child_ns)
 {
+    const struct version *v = search->version;
     uint64_t later_ns = MINUTE_NS + PARENT_SKEW_NS;
     uint64_t from_ns = child_ns > PARENT_LOOKBACK_NS ? child_ns - PARENT_LOOKBACK_NS : 0;
     uint64_t to_ns = child_ns < UINT64_MAX - later_ns ? child_ns + later_ns : UINT64_MAX;
     bool indexed = v->recent_memtable && p->memtable >= v->recent_memtable;
-    return !indexed && p->tenant == tenant && p->min_ns <= to_ns && p->max_ns >= from_ns;
+    return !indexed && p->tenant == search->tenant && p->min_ns <= to_ns && p->max_ns >= from_ns;
 }
 
-enum errc store_find_parent(struct store *s, const struct version *v, uint32_t tenant,
+/* The blocks that may have the trace. */
+static void find_places(struct parent_search *search, const struct parent_key *key)
+{
+    const struct version *v = search->version;
+    if (search->known && search->child_ns == key->child_ns &&
+        !memcmp(search->trace_id, key->trace_id, 16))
+        return;
+    unsigned asked = 0;
+    search->may_n = 0;
+    search->cut = false;
+    for (size_t i = v->part_n; i > 0 && !search->cut; i--) {
+        struct part *p = v->parts[i - 1];
+        if (!may_hold_parent(search, p, key->child_ns))
+            continue;
+        search->cut = asked++ == PARENT_BLOCKS_MAX;
+        if (!search->cut && block_may_have(p->block, key->trace_id))
+            search->may[search->may_n++] = p;
+    }
+    memcpy(search->trace_id, key->trace_id, 16);
+    search->child_ns = key->child_ns;
+    search->known = true;
+}
+
+enum errc store_find_parent(struct store *s, struct parent_search *search,
                             const struct parent_key *key, bool *found, uint32_t *service,
                             struct err *e)
 {
+    const struct version *v = search->version;
     enum errc rc = E_OK;
-    unsigned asked = 0;
     *found = false;
     for (size_t i = 0; !*found && i < v->recent_n; i++)
         *found = span_index_find(v->recent[i], key->print, service);
-    for (size_t i = v->part_n; !*found && rc == E_OK && i > 0; i--) {
-        const struct part *p = v->parts[i - 1];
-        if (!may_hold_parent(v, p, tenant, key->child_ns))
-            continue;
-        bool read = block_may_have(p->block, key->trace_id);
-        if (asked++ == PARENT_BLOCKS_MAX || (read && !*key->asks)) {
-            stat_add(STAT_PARENT_SEARCHES_CUT, 1);
-            break;
-        }
-        if (read)
-            rc = ask_block(s, p, key, found, service, e);
-    }
+    if (*found)
+        return E_OK;
+    find_places(search, key);
+    size_t i = 0;
+    for (; !*found && rc == E_OK && i < search->may_n && search->asks; i++, search->asks--)
+        rc = ask_block(s, search->may[i], key, found, service, e);
+    bool cut = search->cut || i < search->may_n;
+    stat_add(STAT_PARENT_SEARCHES_CUT, rc == E_OK && !*found && cut);
     return rc;
 }
 
@@ -205,11 +223,11 @@ static void note_call(struct build *b, uint32_t minute, uint32_t parent, uint32_
 
 /* A block that cannot be read may be readable a moment later, so the build is tried again; but not
  * for ever, or one bad sector would stop the store. */
-static enum errc find_parent(struct store *s, const struct version *v, uint32_t tenant,
+static enum errc find_parent(struct store *s, struct parent_search *search,
                              const struct parent_key *key, bool *found, uint32_t *service,
                              struct err *e)
 {
-    enum errc rc = store_find_parent(s, v, tenant, key, found, service, e);
+    enum errc rc = store_find_parent(s, search, key, found, service, e);
     if (rc == E_OK || (rc != E_CORRUPT && s->unreadable++ < UNREADABLE_MAX))
         return rc;
     log_error("store", "a dependency may be missing: %s", err_msg(e));
@@ -220,7 +238,7 @@ static enum errc find_parent(struct store *s, const struct version *v, uint32_t 
 }
 
 /* The block's own calls, and its orphans as far as older spans settle them. */
-static enum errc reconcile_block(struct store *s, struct build *b, const struct version *v,
+static enum errc reconcile_block(struct store *s, struct build *b, struct parent_search *search,
                                  const struct built_block *block, const uint32_t *services,
                                  struct err *e)
 {
@@ -238,12 +256,11 @@ static enum errc reconcile_block(struct store *s, struct build *b, const struct 
         struct parent_key key = {.print = span_print(seed, o->trace_id, o->parent_id),
                                  .trace_id = o->trace_id,
                                  .parent_id = o->parent_id,
-                                 .child_ns = (uint64_t)o->minute * MINUTE_NS,
-                                 .asks = &b->asks};
+                                 .child_ns = (uint64_t)o->minute * MINUTE_NS};
         uint32_t child = services[o->service];
         /* Children of one parent stand together. */
         if (key.print != last || (!found && o->minute != minute))
-            rc = find_parent(s, v, block->tenant, &key, &found, &parent, e);
+            rc = find_parent(s, search, &key, &found, &parent, e);
         last = key.print;
         minute = o->minute;
         if (rc == E_OK && found)
@@ -367,9 +384,12 @@ static enum errc reconcile(struct store *s, struct build *b, struct err *e)
     struct version *v = store_version(s);
     b->index = span_index_new(b->memtable, memtable_count(b->memtable));
     settle_orphans(b, v->orphans);
+    struct parent_search search = {.version = v, .asks = PARENT_ASKS_MAX};
     for (size_t i = 0; rc == E_OK && i < b->block_n; i++) {
         uint32_t *services = number_services(s, &b->blocks[i]);
-        rc = reconcile_block(s, b, v, &b->blocks[i], services, e);
+        search.tenant = b->blocks[i].tenant;
+        search.known = false;
+        rc = reconcile_block(s, b, &search, &b->blocks[i], services, e);
         free(services);
     }
     for (size_t i = 0; i < v->part_n; i++)
@@ -434,7 +454,6 @@ static struct build *build_begin(struct store *s)
     b->memtable = memtable_ref(s->version->mem[s->version->mem_n - 1]);
     pthread_mutex_unlock(&s->lock);
     b->arena = arena_init(BUILD_ARENA_MAX);
-    b->asks = PARENT_ASKS_MAX;
     edit_init(&b->edit);
     find_tenants(s, b);
     return b;

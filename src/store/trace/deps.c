@@ -245,24 +245,20 @@ void orphans_unref(struct orphans *o)
 
 /* --- span index --- */
 
-struct index_slot {
-    uint64_t print; /* 0: empty */
-    uint32_t service, zero;
-};
-
+/* Prints and services apart: who asks mostly asks in vain, and reads prints only. */
 struct span_index {
     _Atomic uint32_t refs;
     size_t mask;
-    struct index_slot slot[];
+    uint32_t *service; /* of each slot */
+    uint64_t print[];  /* 0: empty */
 };
 
-static void index_add(struct span_index *ix, uint64_t print, uint32_t service)
+static size_t index_slot(const struct span_index *ix, uint64_t print)
 {
     size_t at = (size_t)print & ix->mask;
-    while (ix->slot[at].print && ix->slot[at].print != print)
+    while (ix->print[at] && ix->print[at] != print)
         at = (at + 1) & ix->mask;
-    if (!ix->slot[at].print) /* of several spans with one id the first counts */
-        ix->slot[at] = (struct index_slot){.print = print, .service = service};
+    return at;
 }
 
 struct span_index *span_index_new(const struct memtable *m, uint32_t count)
@@ -272,16 +268,23 @@ struct span_index *span_index_new(const struct memtable *m, uint32_t count)
         spans += memtable_at(m, i)->batch->head->span_count;
     while (slots < spans + spans / 4)
         slots *= 2;
-    struct span_index *ix = xcalloc(1, sizeof *ix + slots * sizeof ix->slot[0]);
+    struct span_index *ix = xmalloc(sizeof *ix +
+                                    slots * (sizeof ix->print[0] + sizeof ix->service[0]));
+    *ix = (struct span_index){.mask = slots - 1, .service = (uint32_t *)(ix->print + slots)};
+    memset(ix->print, 0, slots * sizeof ix->print[0]);
     atomic_init(&ix->refs, 1);
-    ix->mask = slots - 1;
     for (uint32_t i = 0; i < count; i++) {
         const struct mem_entry *entry = memtable_at(m, i);
         const struct batch *b = entry->batch;
         uint64_t seed = span_print_seed(b->tenant);
         for (uint32_t k = 0; k < b->head->span_count; k++) {
             const struct span_rec *s = &b->spans[k];
-            index_add(ix, span_print(seed, s->trace_id, s->span_id), entry->services[s->group]);
+            uint64_t print = span_print(seed, s->trace_id, s->span_id);
+            size_t at = index_slot(ix, print);
+            if (ix->print[at]) /* of several spans with one id the first counts */
+                continue;
+            ix->print[at] = print;
+            ix->service[at] = entry->services[s->group];
         }
     }
     return ix;
@@ -289,14 +292,11 @@ struct span_index *span_index_new(const struct memtable *m, uint32_t count)
 
 bool span_index_find(const struct span_index *ix, uint64_t print, uint32_t *service)
 {
-    size_t at = (size_t)print & ix->mask;
-    for (; ix->slot[at].print; at = (at + 1) & ix->mask) {
-        if (ix->slot[at].print == print) {
-            *service = ix->slot[at].service;
-            return true;
-        }
-    }
-    return false;
+    size_t at = index_slot(ix, print);
+    if (!ix->print[at])
+        return false;
+    *service = ix->service[at];
+    return true;
 }
 
 struct span_index *span_index_ref(struct span_index *ix)

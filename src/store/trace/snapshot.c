@@ -276,7 +276,7 @@ struct dep_query {
     struct snap *snap;
     struct span_index **index; /* one a memtable, in the version's order */
     uint32_t tenant, from, to; /* minutes */
-    uint32_t asks;             /* blocks that may still be read for parents */
+    struct parent_search parents;
     uint64_t seed;
     struct dep_list calls;
 };
@@ -309,11 +309,10 @@ static enum errc dep_span(struct dep_query *dq, const struct mem_entry *entry,
     struct parent_key key = {.print = span_print(dq->seed, s->trace_id, s->parent_id),
                              .trace_id = s->trace_id,
                              .parent_id = s->parent_id,
-                             .child_ns = minute * MINUTE_NS,
-                             .asks = &dq->asks};
+                             .child_ns = minute * MINUTE_NS};
     bool found = find_in_memtables(dq, key.print, &parent);
     if (!found)
-        rc = store_find_parent(snap->store, snap->version, dq->tenant, &key, &found, &parent, NULL);
+        rc = store_find_parent(snap->store, &dq->parents, &key, &found, &parent, NULL);
     if (rc == E_OK && found)
         dep_add(dq, parent, entry->services[s->group], 1);
     return rc;
@@ -375,12 +374,12 @@ enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
                            .tenant = catalog_find_tenant(c, tenant),
                            .from = (uint32_t)(from_ns / MINUTE_NS),
                            .to = (uint32_t)(to_ns / MINUTE_NS),
-                           .asks = PARENT_ASKS_MAX,
                            .seed = span_print_seed(tenant)};
     *n = 0;
     *out = NULL;
     if (dq.tenant == CATALOG_NONE)
         return E_OK;
+    dq.parents = (struct parent_search){.version = v, .tenant = dq.tenant, .asks = PARENT_ASKS_MAX};
     dq.index = xcalloc(v->mem_n, sizeof(struct span_index *));
     for (size_t i = 0; i < v->mem_n; i++)
         dq.index[i] = span_index_new(v->mem[i], snap_mem_count(s, i));

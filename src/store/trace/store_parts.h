@@ -25,7 +25,7 @@
 #define FROZEN_MAX        3u /* memtables waiting for the builder; past it appends are refused … */
 /* … as they are when all memtables hold so much: one batch may be larger than memtable_bytes. */
 #define HELD_MAX(config)   ((FROZEN_MAX + 1) * (config).memtable_bytes)
-#define RECENT_MAX         3u              /* span indexes of built memtables that are kept */
+#define RECENT_MAX         6u              /* span indexes of built memtables that are kept */
 #define RETRY_NS           NS_PER_S        /* after a failed build, and while the disk is full */
 #define PROBE_NS           (NS_PER_S / 10) /* between looks for space when the log cannot grow */
 #define MAINTAIN_NS        (10 * NS_PER_S) /* between looks at retention, at most … */
@@ -275,12 +275,24 @@ struct parent_key {
     uint64_t print;
     const uint8_t *trace_id, *parent_id;
     uint64_t child_ns; /* start of the child's minute */
-    uint32_t *asks;    /* blocks that may still be read */
+};
+
+/* A search for the parents of many spans, in one version. Spans of a trace come together: which
+ * blocks may have it is found out once. */
+struct parent_search {
+    const struct version *version;
+    uint32_t tenant;
+    uint32_t asks; /* blocks that may still be read */
+    uint8_t trace_id[16];
+    uint64_t child_ns;
+    struct part *may[PARENT_BLOCKS_MAX]; /* of this trace and minute, newest first */
+    size_t may_n;
+    bool known, cut; /* cut: there are more blocks than are asked */
 };
 
 /* Looks for the span in the indexes, then in older blocks of its tenant. A search that a limit cuts
  * is counted and finds nothing. */
-MUST_CHECK enum errc store_find_parent(struct store *s, const struct version *v, uint32_t tenant,
+MUST_CHECK enum errc store_find_parent(struct store *s, struct parent_search *search,
                                        const struct parent_key *key, bool *found, uint32_t *service,
                                        struct err *e);
 
