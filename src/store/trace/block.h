@@ -131,11 +131,12 @@ MUST_CHECK enum errc block_trace_rows(struct block *b, const uint8_t id[16],
 
 struct block_search;
 
-/* What every span of a row group lies within. */
+/* What every span of a block, or of one of its row groups, lies within. */
 struct block_bounds {
     uint64_t min_ns, max_ns, max_duration_ns;
 };
 
+struct block_bounds block_bounds(const struct block *b);
 uint32_t block_group_count(const struct block *b);
 struct block_bounds block_group_bounds(const struct block *b, uint32_t group);
 

@@ -278,6 +278,7 @@ static bool unpack_root(struct block *b, const struct block_trailer *t, struct u
     for (uint32_t i = 0; i < b->group_count && !u->bad; i++) {
         unpack_group(u, &b->groups[i], &off, &part);
         rows += b->groups[i].rows;
+        b->max_duration_ns = max_u64(b->max_duration_ns, b->groups[i].max_duration_ns);
     }
     b->shared_off = off;
     return !u->bad && u->at == u->end && off + b->shared_len == t->tail_off &&

@@ -51,6 +51,7 @@ struct block {
     char *path;
     uint32_t version;
     struct block_meta meta;
+    uint64_t max_duration_ns;
     char *tail; /* fingerprints, parts, words, root */
     size_t tail_len;
     const uint32_t *fingerprints, *part; /* meta.trace_count each */

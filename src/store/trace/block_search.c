@@ -629,6 +629,11 @@ uint32_t block_group_count(const struct block *b)
     return b->group_count;
 }
 
+struct block_bounds block_bounds(const struct block *b)
+{
+    return (struct block_bounds){b->meta.min_ns, b->meta.max_ns, b->max_duration_ns};
+}
+
 struct block_bounds block_group_bounds(const struct block *b, uint32_t group)
 {
     const struct group *g = &b->groups[group];

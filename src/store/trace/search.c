@@ -2,10 +2,10 @@
 /* A search of a snapshot: the best `limit` traces by the order that is asked for, exactly.
  *
  * Memtables are looked at first, then row groups of all blocks together, those first that may hold
- * the best: by their newest start, or their longest duration. Once as many traces are found as are
- * asked for, the worst of them says what cannot matter any more; the first group below ends the
- * search. (What counts are made of lies anywhere: such a search looks at every group that may
- * match.)
+ * the best: by their newest start, or their longest duration. (A block stands for all its groups
+ * until its turn comes.) Once as many traces are found as are asked for, the worst of them says
+ * what cannot matter any more; the first group below ends the search. (What counts are made of lies
+ * anywhere: such a search looks at every group that may match.)
  *
  * How a trace gets its rank, when its spans lie in several groups, blocks and memtables:
  *
@@ -50,9 +50,17 @@ struct place {
     bool planned, read;
 };
 
+#define ALL_GROUPS UINT32_MAX
+
 struct group_at {
     uint64_t key; /* no span of it is worth more */
     uint32_t place, group;
+};
+
+/* A heap: the best is the first. */
+struct group_heap {
+    struct group_at *v;
+    size_t n, cap;
 };
 
 struct search {
@@ -65,8 +73,7 @@ struct search {
     struct trace_hit *settled; /* by a hash of their ids; value and id 0: none */
     struct place *places;
     size_t place_n;
-    struct group_at *groups;
-    size_t group_n;
+    struct group_heap groups;
     struct arena plans, hits;
     uint64_t begun_ns, bytes_read;
     bool spent;   /* the budget */
@@ -317,14 +324,37 @@ static int by_newest(const void *a, const void *b)
     return x->id > y->id ? -1 : x->id < y->id;
 }
 
-static int by_key(const void *a, const void *b)
+static bool group_before(const struct group_at *x, const struct group_at *y)
 {
-    const struct group_at *x = a, *y = b;
     if (x->key != y->key)
-        return x->key > y->key ? -1 : 1;
-    if (x->place != y->place)
-        return x->place < y->place ? -1 : 1;
-    return x->group < y->group ? -1 : x->group > y->group;
+        return x->key > y->key;
+    return x->place != y->place ? x->place < y->place : x->group < y->group;
+}
+
+static void group_push(struct group_heap *h, struct group_at g)
+{
+    if (h->n == h->cap) {
+        h->cap = h->cap ? 2 * h->cap : 256;
+        h->v = xrealloc(h->v, h->cap * sizeof *h->v);
+    }
+    size_t at = h->n++;
+    for (; at && group_before(&g, &h->v[(at - 1) / 2]); at = (at - 1) / 2)
+        h->v[at] = h->v[(at - 1) / 2];
+    h->v[at] = g;
+}
+
+static struct group_at group_pop(struct group_heap *h)
+{
+    struct group_at best = h->v[0], last = h->v[--h->n];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < h->n; at = child) {
+        child += child + 1 < h->n && group_before(&h->v[child + 1], &h->v[child]);
+        if (!group_before(&h->v[child], &last))
+            break;
+        h->v[at] = h->v[child];
+    }
+    h->v[at] = last;
+    return best;
 }
 
 static bool in_window(const struct trace_query *q, uint64_t min_ns, uint64_t max_ns)
@@ -332,7 +362,7 @@ static bool in_window(const struct trace_query *q, uint64_t min_ns, uint64_t max
     return min_ns <= q->start_max_ns && max_ns >= q->start_min_ns;
 }
 
-/* May the group have an answer, and worth how much at most? */
+/* May the group, or the block, have an answer, and worth how much at most? */
 static bool group_key(const struct trace_query *q, const struct block_bounds *g, uint64_t *key)
 {
     if (!in_window(q, g->min_ns, g->max_ns) || g->max_duration_ns < q->duration_min_ns)
@@ -347,33 +377,36 @@ static bool group_key(const struct trace_query *q, const struct block_bounds *g,
     return q->order != ORDER_NEWEST || g->min_ns <= q->after->value;
 }
 
-/* Every block of the tenant, and the row groups of those that may match, best first. */
-static void find_groups(struct search *s, struct trace_hits *out)
+/* Every block of the tenant, and in the heap those that may match. */
+static void find_blocks(struct search *s, struct trace_hits *out)
 {
     const struct version *v = s->snap->version;
-    size_t cap = 0;
     s->places = xcalloc(v->part_n + 1, sizeof *s->places);
     for (size_t i = 0; i < v->part_n; i++)
-        if (v->parts[i]->tenant == s->tenant) {
+        if (v->parts[i]->tenant == s->tenant)
             s->places[s->place_n++].part = v->parts[i];
-            cap += block_group_count(v->parts[i]->block);
-        }
     qsort(s->places, s->place_n, sizeof *s->places, by_newest);
-    s->groups = xcalloc(cap + 1, sizeof *s->groups);
     for (size_t i = 0; i < s->place_n; i++) {
         const struct part *p = s->places[i].part;
+        struct block_bounds bounds = block_bounds(p->block);
+        struct group_at all = {.place = (uint32_t)i, .group = ALL_GROUPS};
         out->blocks += in_window(s->q, p->min_ns, p->max_ns);
-        if (!block_may_match(p->block, s->q))
-            continue;
-        for (uint32_t k = 0, n = block_group_count(p->block); k < n; k++) {
-            struct block_bounds bounds = block_group_bounds(p->block, k);
-            struct group_at *g = &s->groups[s->group_n];
-            *g = (struct group_at){.place = (uint32_t)i, .group = k};
-            s->group_n += group_key(s->q, &bounds, &g->key);
-        }
+        if (group_key(s->q, &bounds, &all.key))
+            group_push(&s->groups, all);
     }
-    if (s->group_n)
-        qsort(s->groups, s->group_n, sizeof *s->groups, by_key);
+}
+
+/* The turn of a block has come: its row groups take its place. */
+static void push_groups(struct search *s, uint32_t place)
+{
+    const struct block *b = s->places[place].part->block;
+    uint32_t n = block_may_match(b, s->q) ? block_group_count(b) : 0;
+    for (uint32_t k = 0; k < n; k++) {
+        struct block_bounds bounds = block_group_bounds(b, k);
+        struct group_at g = {.place = place, .group = k};
+        if (group_key(s->q, &bounds, &g.key))
+            group_push(&s->groups, g);
+    }
 }
 
 static enum errc search_group(struct search *s, const struct group_at *g)
@@ -397,14 +430,16 @@ static enum errc search_groups(struct search *s)
 {
     bool counts = order_counts(s->q->order);
     enum errc rc = E_OK;
-    for (size_t i = 0; i < s->group_n && rc == E_OK && !s->spent; i++) {
-        const struct group_at *g = &s->groups[i];
-        if (!counts && g->key < best_floor(&s->best))
+    while (s->groups.n && rc == E_OK && !s->spent) {
+        struct group_at g = group_pop(&s->groups);
+        if (!counts && g.key < best_floor(&s->best))
             break;
-        if (!spent(s))
-            rc = search_group(s, g);
+        if (g.group == ALL_GROUPS)
+            push_groups(s, g.place);
+        else if (!spent(s))
+            rc = search_group(s, &g);
         if (s->spent)
-            s->cut = g->key;
+            s->cut = g.key;
     }
     return rc;
 }
@@ -457,7 +492,7 @@ enum errc snap_search(struct snap *snap, const struct trace_query *q, struct are
     s.plans = arena_init(GIB);
     s.hits = arena_init(GIB);
     s.begun_ns = os_mono_ns(snap->store->os);
-    find_groups(&s, out);
+    find_blocks(&s, out);
     search_memtables(&s);
     enum errc rc = s.spent ? E_OK : offer_memtables(&s);
     if (rc == E_OK && !s.spent)
@@ -467,7 +502,7 @@ enum errc snap_search(struct snap *snap, const struct trace_query *q, struct are
     arena_fini(&s.plans);
     arena_fini(&s.hits);
     free(s.places);
-    free(s.groups);
+    free(s.groups.v);
     free(s.mem.v);
     free(s.mem.slot);
     return rc;
