@@ -86,6 +86,8 @@
     X(BLOCKS_EXPIRED, COUNTER, "blocks_expired_total", "", "Blocks dropped by retention.")         \
     X(SPANS_EXPIRED, COUNTER, "spans_expired_total", "", "Spans dropped by retention.")            \
     X(BLOCKS_SET_ASIDE, COUNTER, "blocks_set_aside_total", "", "Damaged blocks set aside.")        \
+    X(BLOCKS_DAMAGED, COUNTER, "blocks_damaged_total", "",                                         \
+      "Blocks in which searches met something that cannot be read.")                               \
     X(WAL_TAIL_DROPPED, COUNTER, "wal_tail_dropped_bytes_total", "",                               \
       "Bytes of torn log tail skipped at recovery.")                                               \
     X(WAL_DAMAGED, COUNTER, "wal_damaged_records_total", "",                                       \

@@ -96,24 +96,43 @@ bool query_cursor_get(struct str text, enum query_order *o, struct trace_hit *at
     return true;
 }
 
-struct str query_coverage_text(const struct trace_hits *hits, enum query_order o, struct arena *a)
+static void budget_text(struct buf *out, const struct trace_hits *hits, enum query_order o)
 {
-    char text[NUM_TEXT_MAX];
-    if (hits->looked_above == UINT64_MAX)
-        return STR("the search ended at its budget before it had looked at what is in memory");
-    struct str at = o == ORDER_SLOWEST
-                        ? str_of(text, num_put_duration(
-                                           text, (int64_t)min_u64(hits->looked_above, INT64_MAX)))
-                        : str_of(text, num_put_rfc3339(text, hits->looked_above));
     static const char *const looked[ORDER_COUNT] = {
         [ORDER_NEWEST] = "span that starts after",
         [ORDER_SLOWEST] = "span that takes longer than",
         [ORDER_MOST_SPANS] = "trace with a matching span that starts after",
         [ORDER_MOST_ERRORS] = "trace with a matching span that starts after",
     };
-    return arena_printf(a,
-                        "the search ended at its budget after %u of %u blocks and %llu bytes; it "
-                        "has looked at every %s %.*s",
-                        hits->blocks_read, hits->blocks, (unsigned long long)hits->bytes_read,
-                        looked[o], STR_ARG(at));
+    char text[NUM_TEXT_MAX];
+    if (hits->looked_above == UINT64_MAX) {
+        buf_add_c(out, "the search ended at its budget before it had looked at what is in memory");
+        return;
+    }
+    size_t n = o == ORDER_SLOWEST
+                   ? num_put_duration(text, (int64_t)min_u64(hits->looked_above, INT64_MAX))
+                   : num_put_rfc3339(text, hits->looked_above);
+    buf_addf(out,
+             "the search ended at its budget after %u of %u blocks and %llu bytes; it has looked "
+             "at every %s %.*s",
+             hits->blocks_read, hits->blocks, (unsigned long long)hits->bytes_read, looked[o],
+             (int)n, text);
+}
+
+struct str query_coverage_text(const struct trace_hits *hits, enum query_order o, struct arena *a)
+{
+    struct buf out = buf_init(4 * KIB);
+    if (!hits->complete)
+        budget_text(&out, hits, o);
+    if (hits->damaged)
+        buf_addf(&out, "%s%u of the blocks cannot be read whole, and what is damaged was left out",
+                 out.n ? "; " : "", hits->damaged);
+    if (hits->unreadable)
+        buf_addf(&out, "%s%u of the traces found cannot be read", out.n ? "; " : "",
+                 hits->unreadable);
+    if (hits->damaged || hits->unreadable)
+        buf_add_c(&out, ": lymer verify tells what, lymer repair keeps the rest");
+    struct str text = arena_str(a, buf_str(&out));
+    buf_fini(&out);
+    return text;
 }

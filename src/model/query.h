@@ -67,9 +67,18 @@ struct trace_hits {
      * count it holds the best of the traces that have a matching span which starts after it. */
     bool complete;
     uint64_t looked_above;
+    /* What cannot be read is left out: blocks with something like that, and, for who reads the
+     * traces to count, traces of the answer. */
+    uint32_t damaged, unreadable;
     uint32_t blocks, blocks_read; /* of the time that was asked for */
     uint64_t bytes_read;
 };
+
+/* Is the answer all there is? */
+static inline bool trace_hits_whole(const struct trace_hits *h)
+{
+    return h->complete && !h->damaged && !h->unreadable;
+}
 
 static inline bool order_counts(enum query_order o)
 {
@@ -98,7 +107,7 @@ size_t query_cursor_put(char out[QUERY_CURSOR_TEXT], enum query_order o,
                         const struct trace_hit *at);
 MUST_CHECK bool query_cursor_get(struct str text, enum query_order *o, struct trace_hit *at);
 
-/* How much was looked at, in a sentence, for an answer that is not complete. */
+/* What was looked at and what was left out, for an answer that is not whole. */
 struct str query_coverage_text(const struct trace_hits *hits, enum query_order o, struct arena *a);
 
 #endif

@@ -5,8 +5,9 @@ import os
 import re
 import tempfile
 import threading
+import urllib.parse
 
-from lib import LYMER, Server, check, equal, get, lymer, otlp, run, scenario, send, whole_spans
+from lib import LYMER, Server, check, equal, get, lymer, otlp, request, run, scenario, send, whole_spans
 
 
 def load(server, *flags):
@@ -96,6 +97,44 @@ def flip(path, at, bit=1):
 
 def spans(lines):
     return set(whole_spans(lines.values()))
+
+
+@scenario
+def searches_go_on_beside_damage():
+    """What cannot be read is left out of the answer, and every door says so."""
+    question = {"minDuration": "1us", "limit": 1500, "lookback": "48h"}
+    with Server("--memtable", "256KiB", "--compact-cpu-percent", "0") as server:  # blocks stay many
+        load(server, "--traces", "400")
+        whole = get(server.url("/api/traces"), question)
+        check(whole["errors"] is None and "coverage" not in whole, "whole", whole["errors"])
+        server.stop()
+        blocks = os.path.join(server.data, "blocks")
+        victim = os.path.join(blocks, sorted(os.listdir(blocks))[1])
+        rows = json.loads(lymer("dump", victim, "-o", "json").stdout)
+        column = next(r for r in rows if r["row"] == "column" and r.get("name") == "shape")
+        flip(victim, column["at"] + column["bytes"] // 2)
+
+        with Server("--compact-cpu-percent", "0", data=server.data) as again:
+            status, body, headers = request("GET", again.url("/api/traces?" + urllib.parse.urlencode(question)))
+            equal(status, 200, body[:300])
+            equal(headers.get("x-search-complete"), "false", "header")
+            answer = json.loads(body)
+            check(0 < len(answer["data"]) < len(whole["data"]), len(answer["data"]), len(whole["data"]))
+            check(any("what is damaged was left out" in e["msg"] and "traceID" not in e for e in answer["errors"]), answer["errors"])
+            told = answer["coverage"]
+            equal((told["complete"], told["damagedBlocks"]), (False, 1), told)
+            equal(told["unreadableTraces"], len([e for e in answer["errors"] if "traceID" in e]), told)
+            equal(again.metrics()["lymer_blocks_damaged_total"], 1, "counted once")
+            done = lymer("search", "--url", again.url(), "--min", "1us", "--limit", "1500", "-o", "id")
+            check(b"lymer repair" in done.stderr and 0 < len(done.stdout.split()) < len(whole["data"]), done.stderr)
+            again.stop()
+        done = lymer("search", "--data", server.data, "--min", "1us", "--limit", "1500", "-o", "id")
+        check(b"lymer repair" in done.stderr and done.stdout, done.stderr)
+        equal(run(LYMER, "repair", server.data, ok=False).returncode, 1, "something was repaired")
+        with Server(data=server.data) as repaired:
+            answer = get(repaired.url("/api/traces"), question)
+            check(answer["errors"] is None and "coverage" not in answer, "whole again", answer["errors"])
+            repaired.stop()
 
 
 @scenario

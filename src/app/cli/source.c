@@ -575,15 +575,20 @@ static enum errc search_store(struct source *s, const struct trace_query *q,
     out->v = ARENA_ARRAY(&s->arena, struct trace_summary, hits.n);
     struct arena one = arena_init(QUERY_ARENA_MAX);
     for (uint32_t i = 0; i < hits.n && !code && out->v; i++) {
-        code = query_summary(s->snap, s->tenant, hits.v[i].trace_id, &adjust, &one, &out->v[i], e);
-        if (!code && !keep_summary(&out->v[out->n++], &s->arena))
+        code = query_summary(s->snap, s->tenant, hits.v[i].trace_id, &adjust, &one, &out->v[out->n],
+                             e);
+        if (code == E_CORRUPT || code == E_IO) { /* as the server has it */
+            hits.unreadable++;
+            code = E_OK;
+        } else if (!code && !keep_summary(&out->v[out->n++], &s->arena)) {
             code = fail(e, E_NO_MEMORY, "too many traces");
+        }
     }
     arena_fini(&one);
     if (hits.more)
         out->cursor = arena_str(&s->arena,
                                 str_of(cursor, query_cursor_put(cursor, q->order, &hits.next)));
-    if (!hits.complete)
+    if (!trace_hits_whole(&hits))
         out->warning = query_coverage_text(&hits, q->order, &s->arena);
     return code;
 }

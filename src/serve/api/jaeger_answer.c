@@ -113,14 +113,23 @@ bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits 
         answer_fail_code(a, rc, &e);
         return false;
     }
-    if (!hits->complete)
+    if (!trace_hits_whole(hits))
         http_set_header(a->r, "x-search-complete", STR("false"));
     if (s->own && hits->more)
         http_set_header(a->r, "x-next-cursor",
                         str_of(cursor, query_cursor_put(cursor, s->q.order, &hits->next)));
-    a->hits = s->own || !hits->complete ? hits : NULL;
+    a->hits = hits;
+    a->own = s->own;
     a->order = s->q.order;
     return true;
+}
+
+static void put_left_out(struct json_writer *w, struct str key, uint32_t n)
+{
+    if (n) {
+        json_key(w, key);
+        json_u64(w, n);
+    }
 }
 
 void answer_coverage(struct answer *a)
@@ -128,7 +137,7 @@ void answer_coverage(struct answer *a)
     const struct trace_hits *hits = a->hits;
     struct json_writer *w = &a->w;
     char cursor[QUERY_CURSOR_TEXT];
-    if (!hits)
+    if (!hits || (!a->own && trace_hits_whole(hits)))
         return;
     if (hits->more) {
         JSON_KEY_C(w, "nextCursor");
@@ -137,7 +146,7 @@ void answer_coverage(struct answer *a)
     JSON_KEY_C(w, "coverage");
     json_object(w);
     JSON_KEY_C(w, "complete");
-    json_bool(w, hits->complete);
+    json_bool(w, trace_hits_whole(hits));
     JSON_KEY_C(w, "blocks");
     json_u64(w, hits->blocks);
     JSON_KEY_C(w, "blocksRead");
@@ -147,6 +156,10 @@ void answer_coverage(struct answer *a)
     if (!hits->complete) {
         JSON_KEY_C(w, "lookedAbove");
         json_u64_str(w, hits->looked_above);
+    }
+    put_left_out(w, STR("damagedBlocks"), hits->damaged);
+    put_left_out(w, STR("unreadableTraces"), hits->unreadable);
+    if (!trace_hits_whole(hits)) {
         JSON_KEY_C(w, "sentence");
         json_str(w, query_coverage_text(hits, a->order, &a->arena));
     }

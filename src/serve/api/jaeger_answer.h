@@ -29,7 +29,8 @@ struct answer {
     struct json_writer w;
     struct jaeger_json_sink sink;  /* for jaeger_json_trace */
     bool started, gone;            /* streaming has begun; the client has left */
-    const struct trace_hits *hits; /* of a search whose answer says how far it goes; NULL: not */
+    const struct trace_hits *hits; /* of a search; NULL: none */
+    bool own;                      /* its answer says how far it goes also when it is whole */
     enum query_order order;
     uint64_t offset, limit; /* what the envelope says of a page; else 0, as Jaeger has it */
 };

@@ -135,19 +135,20 @@ static void get_dependencies(struct http_req *r)
 
 /* --- traces --- */
 
-/* Why a trace is missing from a list that was otherwise answered. */
+/* Why a list that was otherwise answered lacks a trace, or may lack some (no id). */
 struct misses {
     struct arena *a;
     struct answer_error *first, **end;
+    uint32_t unreadable;
 };
 
-static void miss(struct misses *m, int code, const char *message, const uint8_t *trace_id)
+static void miss(struct misses *m, int code, struct str message, const uint8_t *trace_id)
 {
     struct answer_error *e = ARENA_NEW(m->a, struct answer_error);
     if (!e)
         return; /* no memory even for this: the trace is not there all the same */
     *e = (struct answer_error){
-        .code = code, .message = arena_str(m->a, str_from_c(message)), .trace_id = trace_id};
+        .code = code, .message = arena_str(m->a, message), .trace_id = trace_id};
     *m->end = e;
     m->end = &e->next;
 }
@@ -163,11 +164,12 @@ static bool put_trace(struct answer *a, const uint8_t id[16], bool raw, bool ask
                                &e);
     if (rc == E_NOT_FOUND) {
         if (asked_by_id)
-            miss(m, 0, "trace not found", id);
+            miss(m, 0, STR("trace not found"), id);
         return true;
     }
     if (rc) {
-        miss(m, err_http(rc), answer_sentence(rc, &e), id);
+        miss(m, err_http(rc), str_from_c(answer_sentence(rc, &e)), id);
+        m->unreadable += rc == E_CORRUPT || rc == E_IO;
         return true;
     }
     return jaeger_json_trace(&a->w, t, scratch, &a->sink) && answer_flush(a);
@@ -201,12 +203,15 @@ static void get_traces(struct http_req *r)
     }
     if (!s.id_count && !answer_search(&a, &s, &hits))
         return;
+    if (hits.damaged)
+        miss(&m, 500, query_coverage_text(&hits, s.q.order, &r->arena), NULL);
     answer_envelope(&a);
     json_array(&a.w);
     if (!put_traces(&a, &s, &hits, &m)) {
         answer_break(&a, STR("a trace is larger than an answer may hold in memory"));
         return;
     }
+    hits.unreadable = m.unreadable;
     json_array_end(&a.w);
     answer_envelope_end(&a, 0, m.first);
     answer_send(&a, false);

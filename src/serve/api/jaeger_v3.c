@@ -311,13 +311,19 @@ static void put_summary(struct json_writer *w, const struct trace_summary *s)
     json_object_end(w);
 }
 
+/* One that cannot be read is left out and counted. */
 static bool put_summary_of(struct answer *a, const uint8_t id[16], bool *any, struct arena *scratch,
-                           struct err *e)
+                           uint32_t *unreadable, struct err *e)
 {
     struct trace_summary s;
     enum errc rc = query_summary(answer_snap(a), a->tenant, id, &a->api->adjust, scratch, &s, e);
     if (rc == E_NOT_FOUND)
         return true;
+    if (rc == E_CORRUPT || rc == E_IO) {
+        (void)answer_sentence(rc, e); /* which one: to the log */
+        ++*unreadable;
+        return true;
+    }
     if (rc)
         return false;
     if (!*any) {
@@ -341,7 +347,7 @@ static void get_summaries(struct http_req *r)
     bool ok = true, any = false;
     json_object(&a.w);
     for (uint32_t i = 0; i < hits.n && ok; i++)
-        ok = put_summary_of(&a, hits.v[i].trace_id, &any, &scratch, &e);
+        ok = put_summary_of(&a, hits.v[i].trace_id, &any, &scratch, &hits.unreadable, &e);
     if (ok) {
         if (any)
             json_array_end(&a.w);

@@ -47,7 +47,7 @@ struct tallies {
 struct place {
     struct part *part;
     struct block_search *plan; /* NULL also when nothing of it can match */
-    bool planned, read;
+    bool planned, read, damaged;
 };
 
 #define ALL_GROUPS UINT32_MAX
@@ -209,22 +209,40 @@ static void search_memtables(struct search *s)
         }
 }
 
+/* --- damage --- */
+
+/* How a read of the block ended. The search goes on without what cannot be read, and says so; any
+ * other error ends it. */
+static enum errc without(struct search *s, size_t place, enum errc rc, const struct err *why)
+{
+    if (rc == E_CORRUPT || rc == E_IO) {
+        part_damaged(s->places[place].part, why);
+        s->places[place].damaged = true;
+        return E_OK;
+    }
+    return rc ? fail(s->e, rc, "%s", err_msg(why)) : E_OK;
+}
+
 /* --- settling --- */
 
 /* The query in the numbers of the block; *plan is NULL when nothing of it can match. */
 static enum errc plan_for(struct search *s, size_t place, struct block_search **plan)
 {
     struct place *p = &s->places[place];
+    struct err why = {0};
     enum errc rc = E_OK;
     if (!p->planned && s->plans.used_bytes > PLANS_BYTES_MAX) {
         arena_reset(&s->plans);
         for (size_t i = 0; i < s->place_n; i++)
             s->places[i].planned = false;
     }
-    if (!p->planned)
-        rc = block_search_open(p->part->block, s->q, &s->plans, &s->bytes_read, &p->plan, s->e);
+    if (!p->planned) {
+        rc = block_search_open(p->part->block, s->q, &s->plans, &s->bytes_read, &p->plan, &why);
+        p->plan = rc ? NULL : p->plan;
+        rc = without(s, place, rc, &why);
+    }
     p->planned = rc == E_OK;
-    *plan = p->planned ? p->plan : NULL;
+    *plan = p->plan;
     return rc;
 }
 
@@ -232,14 +250,20 @@ static enum errc plan_for(struct search *s, size_t place, struct block_search **
 static enum errc ask_block(struct search *s, size_t place, const uint8_t id[16], bool *found,
                            struct trace_hit *out)
 {
-    struct block_search *plan;
-    *found = true;
-    if (order_counts(s->q->order))
-        return block_count_trace(s->places[place].part->block, s->q->order, id, &s->bytes_read, out,
-                                 s->e);
-    enum errc rc = plan_for(s, place, &plan);
+    const struct place *p = &s->places[place];
+    struct block_search *plan = NULL;
+    struct err why = {0};
+    bool counts = order_counts(s->q->order);
+    enum errc rc = counts ? E_OK : plan_for(s, place, &plan);
     *found = false;
-    return rc || !plan ? rc : block_search_trace(plan, id, found, out, s->e);
+    if (rc || (!counts && !plan))
+        return rc;
+    if (counts)
+        rc = block_count_trace(p->part->block, s->q->order, id, &s->bytes_read, out, &why);
+    else
+        rc = block_search_trace(plan, id, found, out, &why);
+    *found = !rc && (counts || *found);
+    return without(s, place, rc, &why);
 }
 
 /* The rank by all that the snapshot has of a trace that `from` has offered. */
@@ -252,8 +276,8 @@ static enum errc settle(struct search *s, size_t from, const struct block_hit *h
     bool found;
     enum errc rc = E_OK;
     *out = h->hit;
-    if (!h->whole)
-        rc = ask_block(s, from, id, &found, out);
+    if (!h->whole && !(rc = ask_block(s, from, id, &found, &part)) && found)
+        *out = part;
     if (mem)
         trace_hit_merge(s->q->order, out, &mem->hit);
     for (size_t i = 0; rc == E_OK && i < s->place_n; i++) {
@@ -413,6 +437,7 @@ static enum errc search_group(struct search *s, const struct group_at *g)
 {
     struct block_search *plan;
     struct block_hit *hits;
+    struct err why = {0};
     uint32_t n = 0;
     enum errc rc = plan_for(s, g->place, &plan);
     if (rc || !plan)
@@ -420,7 +445,9 @@ static enum errc search_group(struct search *s, const struct group_at *g)
     s->places[g->place].read = true;
     arena_reset(&s->hits);
     uint64_t floor = order_counts(s->q->order) ? 0 : best_floor(&s->best);
-    rc = block_search_group(plan, g->group, floor, &s->hits, &hits, &n, s->e);
+    rc = block_search_group(plan, g->group, floor, &s->hits, &hits, &n, &why);
+    n = rc ? 0 : n;
+    rc = without(s, g->place, rc, &why);
     for (uint32_t i = 0; rc == E_OK && i < n && !s->spent; i++)
         rc = offer(s, g->place, &hits[i]);
     return rc;
@@ -470,8 +497,10 @@ static void answer(struct search *s, struct trace_hits *out)
         /* Of counts nobody knows which is next; and no place that is where it was. */
         out->more = !counts && (!q->after || trace_hit_before(q->after, &out->next));
     }
-    for (size_t i = 0; i < s->place_n; i++)
+    for (size_t i = 0; i < s->place_n; i++) {
         out->blocks_read += s->places[i].read;
+        out->damaged += s->places[i].damaged;
+    }
     out->bytes_read = s->bytes_read;
 }
 

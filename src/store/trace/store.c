@@ -82,6 +82,16 @@ void part_remove(struct part *p)
     atomic_store(&p->dropped, os_unlink(p->os, p->path, NULL) != E_OK);
 }
 
+void part_damaged(struct part *p, const struct err *why)
+{
+    if (atomic_exchange(&p->damaged, true))
+        return;
+    stat_add(STAT_BLOCKS_DAMAGED, 1);
+    log_error("store",
+              "%s; searches go on without it: lymer verify tells more, lymer repair keeps the rest",
+              err_msg(why));
+}
+
 struct version *version_copy(const struct version *v, size_t more)
 {
     struct version *c = xmalloc(sizeof *c);

@@ -49,6 +49,7 @@ struct part {
     /* The number of the oldest memtable it was built from; 0: before this start. */
     uint64_t memtable;
     _Atomic bool left_alone; /* it could not be merged or judged; the builder says so */
+    _Atomic bool damaged;    /* and that questions have met damage in it */
     unsigned unreadable;     /* times it could not be judged; builder only */
     struct block *block;
     struct os *os;
@@ -57,6 +58,8 @@ struct part {
 
 struct part *part_ref(struct part *p);
 void part_unref(struct part *p);
+/* A question found something that cannot be read: counted and said, once for each block. */
+void part_damaged(struct part *p, const struct err *why);
 /* An edit has given the part up: its file loses its name at once, so that the space is visible.
  * Whoever holds a reference reads on. */
 void part_remove(struct part *p);

@@ -3,7 +3,9 @@
  * place, with and without a budget. Traces lie in several blocks, row groups and memtables at once.
  */
 #include "base/os/sim.h"
+#include "base/stats.h"
 #include "engine/query/query.h"
+#include "store/trace/block.h"
 #include "store/trace/match.h"
 #include "store/trace/trace_store.h"
 #include "tests/harness.h"
@@ -390,6 +392,108 @@ TEST(search_orders_and_cursors_in_memory)
     check_world(
         &(struct shape){.batches = 30, .spans = 20, .traces = 60, .blocks = 0, .spread_ns = 1000},
         100);
+}
+
+/* --- damage --- */
+
+static const char *const damaged_path = "/data/blocks/0000000000000001.default.blk";
+
+/* Where the tail of the block begins: a store that finds it damaged sets the whole block aside. */
+static uint64_t tail_offset(struct os *os)
+{
+    struct buf file = buf_init(16 * MIB);
+    CHECK_OK(os_read_file(os, damaged_path, &file, NULL));
+    CHECK(file.n > 40);
+    uint64_t at = load_u64le(file.p + file.n - 40 + 16);
+    CHECK(at < file.n);
+    buf_fini(&file);
+    return at;
+}
+
+static void world_reopen(struct world *w)
+{
+    struct store_config c;
+    snap_unref(w->snap);
+    store_close(w->store);
+    store_config_defaults(&c, w->os, "/data");
+    c.threads = false;
+    c.retention_ns = 0;
+    c.compact_fanin = 0;
+    CHECK_OK(store_open(&w->store, &c, NULL));
+    w->snap = store_snap(w->store);
+}
+
+static const struct trace_hit *hit_of(const struct trace_hit *v, uint32_t n, const uint8_t id[16])
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!memcmp(v[i].trace_id, id, 16))
+            return &v[i];
+    return NULL;
+}
+
+/* Nothing is found that is not there, and only what may lie in the block may be missing. Returns
+ * whether something was left out. */
+static bool check_damaged(const struct world *w, const struct trace_query *q,
+                          const struct list *all, const struct block *b)
+{
+    struct arena a = arena_init(64 * MIB);
+    struct trace_hits hits;
+    CHECK_OK(snap_search(w->snap, q, &a, &hits, NULL));
+    CHECK(hits.complete && hits.damaged <= 1);
+    CHECK(trace_hits_whole(&hits) == !hits.damaged);
+    if (!hits.damaged) {
+        CHECK_INT(hits.n, all->n);
+        same_hits(hits.v, all->v, all->n);
+    }
+    for (uint32_t i = 0; i < hits.n; i++) {
+        const struct trace_hit *want = hit_of(all->v, all->n, hits.v[i].trace_id);
+        CHECK(want && hits.v[i].value <= want->value);
+    }
+    for (uint32_t i = 0; i < all->n; i++) {
+        const struct trace_hit *got = hit_of(hits.v, hits.n, all->v[i].trace_id);
+        CHECK(block_may_have(b, all->v[i].trace_id) ||
+              (got && !memcmp(got, &all->v[i], sizeof *got)));
+    }
+    bool damaged = hits.damaged;
+    arena_fini(&a);
+    return damaged;
+}
+
+TEST(search_goes_on_without_what_is_damaged)
+{
+    enum { FLIPS = 100 };
+    static struct list all;
+    struct shape shape = {
+        .batches = 48, .spans = 60, .traces = 150, .blocks = 6, .spread_ns = NS_PER_S};
+    struct world w;
+    struct block *b;
+    char buf[32];
+    uint32_t damaged = 0;
+    int64_t said = stat_get(STAT_BLOCKS_DAMAGED);
+    world_make(&w, &shape);
+    CHECK_OK(block_open(w.os, damaged_path, &b, NULL));
+    uint64_t bits = tail_offset(w.os) * 8;
+    for (uint32_t i = 0; i < FLIPS; i++) {
+        uint64_t bit = 128 + test_rand() % (bits - 128);
+        CHECK(sim_flip_bit(w.os, damaged_path, bit));
+        world_reopen(&w);
+        bool any = false;
+        for (uint32_t k = 0; k < ORDER_COUNT; k++) {
+            struct tag_filter tag;
+            struct trace_query q;
+            random_query(&w, &q, &tag, buf);
+            q.order = (enum query_order)k;
+            q.limit = shape.traces + 1;
+            list_all(&w, &q, &all);
+            any |= check_damaged(&w, &q, &all, b);
+        }
+        CHECK(sim_flip_bit(w.os, damaged_path, bit));
+        damaged += any;
+    }
+    CHECK(damaged > FLIPS / 10);
+    CHECK_INT(stat_get(STAT_BLOCKS_DAMAGED) - said, damaged);
+    block_unref(b);
+    world_fini(&w);
 }
 
 TEST(search_cursor_as_text)
