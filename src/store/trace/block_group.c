@@ -7,8 +7,9 @@
  * by its rank among the rows of its shape, without looking at other rows. The three tables of a
  * group (spans, events, links) are written by the same code.
  *
- * String values are numbered in the order in which they are stored. The look-up is avoided where
- * the value before it, in the same shape under the same key, is the same.
+ * String values are numbered in the order in which they are stored (strip by strip, where a shape
+ * has a key twice). The look-up is avoided where the value before it, in the same shape under the
+ * same key, is the same.
  *
  * Rows that come from another block (struct given_row) bring no attribute records: their values go
  * from column to column, and of the strings of a column each distinct one is looked up once.

@@ -17,9 +17,11 @@
  *      the first chain of its trace. (A trace that would fill more than a row group is left as the
  *      chains it has, and one that lies in more row groups than may be open at a time is joined in
  *      as many chains as that takes.)
- *   2. Memory is bounded: 56 bytes a chain, the rows of a run (one row group), and the row groups
- *      that they come from: SOURCES_BYTES_MAX, and one row group more.
- *   3. Without a change the block has as many spans as the inputs; block_merge_step checks it. */
+ *   2. A row group that rows are taken from is opened once, and closed when the last are written.
+ *   3. Memory is bounded: 56 bytes a chain, the rows of a run (one row group), and the open row
+ *      groups: SOURCES_BYTES_MAX, and one more. While they hold as much, only what lies in them is
+ *      taken; the rest waits until they are closed, so it is out of the order of time.
+ *   4. Without a change the block has as many spans as the inputs; block_merge_step checks it. */
 #include "store/trace/block_records.h"
 
 #include <stdlib.h>
@@ -27,8 +29,9 @@
 #define SMALL_ROWS (GROUP_ROWS / 2)
 /* Spans of one run, decoded. */
 #define RUN_BYTES_MAX (512 * MIB)
-/* What the open row groups hold before a run is written early. */
+/* What the open row groups may hold, and what each costs besides (a decompressor). */
 #define SOURCES_BYTES_MAX (64 * MIB)
+#define SOURCE_BYTES      (256 * KIB)
 /* Memory of a reader that stays for the next row group. */
 #define SOURCE_KEEP (4 * MIB)
 /* Written bytes that are synced together: a large block must not reach the disk in one gulp while
@@ -85,6 +88,7 @@ struct block_merge {
     uint32_t unit_n, unit_cap;
     uint32_t at; /* the next unit to be copied, then the next chain of rebuilt */
     uint32_t *rebuilt, rebuilt_n;
+    uint32_t left; /* of rebuilt */
     bool copied;
     uint64_t spans, synced;
 
@@ -257,6 +261,7 @@ static void plan_units(struct block_merge *m)
             continue;
         m->rebuilt[m->rebuilt_n++] = i;
         m->inputs[c->input].left[c->group]++;
+        m->left++;
     }
     if (m->rebuilt_n)
         qsort_r(m->rebuilt, m->rebuilt_n, sizeof *m->rebuilt, by_chain_start, m->chains);
@@ -450,19 +455,23 @@ static bool sources_full(const struct block_merge *m)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < m->source_n; i++)
-        bytes += m->sources[i].r->a.used_bytes;
+        bytes += m->sources[i].r->a.used_bytes + SOURCE_BYTES;
     return bytes > SOURCES_BYTES_MAX;
 }
 
-/* The run is written: closes what nothing is left to take from, or everything when it is too much.
- */
+/* May the chain be taken now? */
+static bool is_in_reach(const struct block_merge *m, const struct chain *c)
+{
+    return m->inputs[c->input].open[c->group] || !sources_full(m);
+}
+
+/* The run is written: closes what nothing is left to take from. */
 static void close_rows(struct block_merge *m)
 {
-    bool full = sources_full(m);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m->source_n; i++) {
         const struct source *s = &m->sources[i];
-        if (!full && s->in->left[s->group]) {
+        if (s->in->left[s->group]) {
             m->sources[kept++] = *s;
             continue;
         }
@@ -474,7 +483,14 @@ static void close_rows(struct block_merge *m)
     m->source_n = kept;
 }
 
-/* The records of a trace go into the run: of all its chains, or of as many as may be open. */
+static void take(struct block_merge *m, struct chain *c)
+{
+    c->taken = true;
+    m->inputs[c->input].left[c->group]--;
+    m->left--;
+}
+
+/* The records of a trace go into the run: of all its chains that are in reach. */
 static enum errc take_records(struct block_merge *m, uint32_t first, struct err *e)
 {
     uint32_t i = first;
@@ -483,15 +499,14 @@ static enum errc take_records(struct block_merge *m, uint32_t first, struct err 
         struct input *in = &m->inputs[c->input];
         struct record_rows *rr;
         i = c->next;
-        if (c->taken)
+        if (c->taken || !is_in_reach(m, c))
             continue;
         enum errc code = open_rows(m, in, c->group, &rr, e);
         if (code || !records_add(&in->records, rr, c->part))
             return code ? code : rr->g->r->code;
-        c->taken = true;
-        in->left[c->group]--;
+        take(m, c);
         m->run_n += c->rows;
-    } while (i != NO_ID && i != first && !sources_full(m));
+    } while (i != NO_ID && i != first);
     return E_OK;
 }
 
@@ -615,7 +630,7 @@ static enum errc take_chain(struct block_merge *m, struct chain *c, struct err *
     if (t->s && !t->maker.a && !trace_read_init(t, t->r, t->s, &m->arena))
         return t->r->code;
     uint32_t first = t->n;
-    c->taken = true;
+    take(m, c);
     if (t->s && chain_read(t, c->group, c->part))
         for (uint32_t i = first; i < t->n; i++)
             if (!trace_add(m->trace, t->spans[i], &m->arena))
@@ -652,24 +667,27 @@ static uint32_t trace_rows(const struct block_merge *m, uint32_t first)
     uint64_t rows = 0;
     uint32_t i = first;
     do {
-        rows += m->chains[i].rows;
+        rows += m->chains[i].taken ? 0 : m->chains[i].rows;
         i = m->chains[i].next;
     } while (i != NO_ID && i != first);
     return (uint32_t)min_u64(rows, UINT32_MAX);
 }
 
-/* Takes traces into the run until a row group is full, or all that may be open, or there are no
- * more. */
+/* Takes traces into the run until a row group is full, or no more are in reach. */
 static enum errc rebuild(struct block_merge *m, struct err *e)
 {
     enum errc code = E_OK;
     for (; m->at < m->rebuilt_n && !code; m->at++) {
         uint32_t c = m->rebuilt[m->at];
-        if (m->chains[c].taken)
+        if (m->chains[c].taken || !is_in_reach(m, &m->chains[c]))
             continue;
-        if (m->run_n && (m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS || sources_full(m)))
+        if (m->run_n && m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS)
             return run_write(m, e);
         code = is_changing(m) ? take_trace(m, c, e) : take_records(m, c, e);
+    }
+    if (!code && m->left) { /* nothing is left in what is open */
+        m->at = 0;
+        code = run_write(m, e);
     }
     return code;
 }
@@ -744,7 +762,7 @@ static enum errc finish(struct block_merge *m, struct block_meta *meta, struct e
 enum errc block_merge_step(struct block_merge *m, bool *done, struct block_meta *meta,
                            struct err *e)
 {
-    *done = m->copied && m->at == m->rebuilt_n;
+    *done = m->copied && !m->left;
     if (*done)
         return finish(m, meta, e);
     enum errc code = m->copied ? rebuild(m, e) : copy_unit(m, e);
