@@ -101,6 +101,19 @@ struct snap *answer_snap(struct answer *a)
 
 /* --- searching --- */
 
+static void say_not_whole(struct answer *a)
+{
+    if (!a->said && !a->started)
+        http_set_header(a->r, "x-search-complete", STR("false"));
+    a->said = true;
+}
+
+const char *answer_left_out(struct answer *a, enum errc rc, const struct err *e)
+{
+    say_not_whole(a);
+    return answer_sentence(rc, e);
+}
+
 bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits *hits)
 {
     struct err e = {0};
@@ -114,7 +127,7 @@ bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits 
         return false;
     }
     if (!trace_hits_whole(hits))
-        http_set_header(a->r, "x-search-complete", STR("false"));
+        say_not_whole(a);
     if (s->own && hits->more)
         http_set_header(a->r, "x-next-cursor",
                         str_of(cursor, query_cursor_put(cursor, s->q.order, &hits->next)));

@@ -168,8 +168,10 @@ static bool put_trace(struct answer *a, const uint8_t id[16], bool raw, bool ask
         return true;
     }
     if (rc) {
-        miss(m, err_http(rc), str_from_c(answer_sentence(rc, &e)), id);
-        m->unreadable += rc == E_CORRUPT || rc == E_IO;
+        bool left_out = answer_is_damage(rc) && !asked_by_id;
+        const char *why = left_out ? answer_left_out(a, rc, &e) : answer_sentence(rc, &e);
+        miss(m, err_http(rc), str_from_c(why), id);
+        m->unreadable += left_out;
         return true;
     }
     return jaeger_json_trace(&a->w, t, scratch, &a->sink) && answer_flush(a);

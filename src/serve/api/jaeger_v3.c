@@ -120,13 +120,19 @@ static bool put_trace(struct answer *a, struct trace *t, struct arena *scratch, 
     return true;
 }
 
-/* Reads, adjusts and writes one trace; one that is gone in the meantime is no error. */
+/* Reads, adjusts and writes one trace; one that is gone in the meantime is no error. *unreadable
+ * counts those that are left out because they cannot be read; NULL: that is an error. */
 static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct arena *scratch,
-                      struct buf *slice, struct err *e)
+                      struct buf *slice, uint32_t *unreadable, struct err *e)
 {
     struct trace *t;
     arena_reset(scratch);
     enum errc rc = query_trace(answer_snap(a), a->tenant, id, raw, &a->api->adjust, scratch, &t, e);
+    if (unreadable && answer_is_damage(rc)) {
+        (void)answer_left_out(a, rc, e);
+        ++*unreadable;
+        return true;
+    }
     if (rc)
         return rc == E_NOT_FOUND;
     if (put_trace(a, t, scratch, slice))
@@ -135,14 +141,15 @@ static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct a
 }
 
 /* one: the trace was asked for by its id. */
-static void send_traces(struct answer *a, const struct trace_hits *hits, bool raw, bool one)
+static void send_traces(struct answer *a, struct trace_hits *hits, bool raw, bool one)
 {
     struct arena scratch = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
     struct buf slice = buf_init(ANSWER_BUF_MAX);
     struct err e = {0};
     bool ok = true;
     for (uint32_t i = 0; i < hits->n && ok; i++)
-        ok = put_found(a, hits->v[i].trace_id, raw, &scratch, &slice, &e);
+        ok = put_found(a, hits->v[i].trace_id, raw, &scratch, &slice,
+                       one ? NULL : &hits->unreadable, &e);
     arena_fini(&scratch); /* whoever asks next, told to try a page, finds the memory free */
     if (!ok && !a->started && one) {
         answer_fail_trace(a, e.code, &e);
@@ -319,8 +326,8 @@ static bool put_summary_of(struct answer *a, const uint8_t id[16], bool *any, st
     enum errc rc = query_summary(answer_snap(a), a->tenant, id, &a->api->adjust, scratch, &s, e);
     if (rc == E_NOT_FOUND)
         return true;
-    if (rc == E_CORRUPT || rc == E_IO) {
-        (void)answer_sentence(rc, e); /* which one: to the log */
+    if (answer_is_damage(rc)) {
+        (void)answer_left_out(a, rc, e);
         ++*unreadable;
         return true;
     }

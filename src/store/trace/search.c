@@ -47,7 +47,9 @@ struct tallies {
 struct place {
     struct part *part;
     struct block_search *plan; /* NULL also when nothing of it can match */
-    bool planned, read, damaged;
+    bool planned, read;
+    bool damaged; /* something of it was left out */
+    bool lost;    /* all of it: there is no plan because of damage */
 };
 
 #define ALL_GROUPS UINT32_MAX
@@ -76,6 +78,7 @@ struct search {
     struct group_heap groups;
     struct arena plans, hits;
     uint64_t begun_ns, bytes_read;
+    uint64_t met; /* reads that met damage */
     bool spent;   /* the budget */
     uint64_t cut; /* then: what is worth more was looked at */
     struct err *e;
@@ -218,6 +221,7 @@ static enum errc without(struct search *s, size_t place, enum errc rc, const str
     if (rc == E_CORRUPT || rc == E_IO) {
         part_damaged(s->places[place].part, why);
         s->places[place].damaged = true;
+        s->met++;
         return E_OK;
     }
     return rc ? fail(s->e, rc, "%s", err_msg(why)) : E_OK;
@@ -238,6 +242,7 @@ static enum errc plan_for(struct search *s, size_t place, struct block_search **
     }
     if (!p->planned) {
         rc = block_search_open(p->part->block, s->q, &s->plans, &s->bytes_read, &p->plan, &why);
+        p->lost = rc == E_CORRUPT || rc == E_IO;
         p->plan = rc ? NULL : p->plan;
         rc = without(s, place, rc, &why);
     }
@@ -256,8 +261,10 @@ static enum errc ask_block(struct search *s, size_t place, const uint8_t id[16],
     bool counts = order_counts(s->q->order);
     enum errc rc = counts ? E_OK : plan_for(s, place, &plan);
     *found = false;
-    if (rc || (!counts && !plan))
+    if (rc || (!counts && !plan)) {
+        s->met += p->lost;
         return rc;
+    }
     if (counts)
         rc = block_count_trace(p->part->block, s->q->order, id, &s->bytes_read, out, &why);
     else
@@ -311,9 +318,13 @@ static enum errc offer(struct search *s, size_t from, const struct block_hit *h)
         if (!order_counts(s->q->order) && (!is_wanted(s, &hit) || best_is_idle(&s->best, &hit)))
             return E_OK;
         if (memcmp(known->trace_id, hit.trace_id, 16) != 0) {
+            uint64_t met = s->met;
             enum errc rc = settle(s, from, h, &hit);
             if (rc || s->spent)
                 return rc;
+            /* Who does not know its rank cannot tell whether it was listed before the cursor. */
+            if (s->q->after && s->met != met)
+                return E_OK;
             *known = hit;
         }
         hit = *known;
