@@ -196,6 +196,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         read_all(os, b);
         block_unref(b);
     }
+    if (block_open_mended(os, "/b", &b, NULL) == E_OK) {
+        read_all(os, b);
+        block_unref(b);
+    }
     if (block_open_damaged(os, "/b", &b, NULL) == E_OK) {
         salvage(b);
         block_unref(b);

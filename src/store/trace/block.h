@@ -204,6 +204,12 @@ MUST_CHECK enum errc block_cost(struct block *b, block_cost_row *row, block_cost
 MUST_CHECK enum errc block_open_damaged(struct os *os, const char *path, struct block **out,
                                         struct err *e);
 
+/* Opens a block whose tail is damaged but can be made up for: it must hold together with the row
+ * groups, which are gone through, and its index is made anew in memory. Searches rule nothing out
+ * by its times. block_verify goes on calling it damaged, and nobody should merge it. */
+MUST_CHECK enum errc block_open_mended(struct os *os, const char *path, struct block **out,
+                                       struct err *e);
+
 /* What could not be read. */
 struct block_lost {
     uint64_t spans, min_ns, max_ns; /* they began between these */

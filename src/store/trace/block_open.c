@@ -305,6 +305,22 @@ static void mark_traces(struct block *b)
     }
 }
 
+void block_set_index(struct block *b, uint32_t *index)
+{
+    b->remade = index;
+    b->fingerprints = index;
+    b->part = index + b->meta.trace_count;
+    b->word_count = 0;
+    b->meta.min_ns = 0;
+    b->meta.max_ns = b->meta.max_end_ns = b->max_duration_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < b->group_count; i++) {
+        b->groups[i].min_ns = 0;
+        b->groups[i].max_ns = b->groups[i].max_duration_ns = UINT64_MAX;
+    }
+    free(b->marks);
+    mark_traces(b);
+}
+
 static enum errc parse_tail(struct block *b, const struct block_trailer *t, struct err *e)
 {
     const uint8_t *end = (const uint8_t *)b->tail + b->tail_len;
@@ -333,6 +349,7 @@ static void block_free(struct block *b)
     pthread_mutex_destroy(&b->lock);
     os_close(b->file);
     free(b->tail);
+    free(b->remade);
     free(b->marks);
     free(b->groups);
     free(b->path);

@@ -524,6 +524,8 @@ static bool verify_group(struct reader *r, uint32_t i, struct arena *a, uint64_t
 /* A reader for each row group: what it decodes stays in memory until it is given back. */
 enum errc block_verify(struct block *b, struct err *e)
 {
+    if (b->remade)
+        return fail(e, E_CORRUPT, "%s: the tail is damaged", b->path);
     struct arena a = arena_init(READER_BYTES_MAX);
     struct reader *r = reader_take(b, e);
     uint64_t parts = 0;

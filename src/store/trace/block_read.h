@@ -55,6 +55,7 @@ struct block {
     char *tail; /* fingerprints, parts, words, root */
     size_t tail_len;
     const uint32_t *fingerprints, *part; /* meta.trace_count each */
+    uint32_t *remade;                    /* where they are when the tail is damaged, else NULL */
     uint64_t *marks; /* a bit for each fingerprint, by its first bits: most traces that are asked
                         for are not here, and one look says so */
     unsigned marks_shift;
@@ -294,6 +295,8 @@ static inline struct value block_num_value(unsigned type, uint64_t bits)
     return v;
 }
 
+/* Takes the place of a damaged tail: fingerprints in order, then parts; no words, no times. */
+void block_set_index(struct block *b, uint32_t *index);
 /* The parts of the trace, as found by its fingerprint: each candidate until false. */
 uint32_t block_find(const struct block *b, const uint8_t id[16]);
 uint32_t block_group_of(const struct block *b, uint32_t part);

@@ -7,6 +7,8 @@
  * point into itself; a parent beyond a gap is lost with it. */
 #include "store/trace/block_read.h"
 
+#include <stdlib.h>
+
 #define SALVAGE_BYTES_MAX (8 * GIB)  /* the spans of one trace */
 #define SALVAGE_KEEP      (64 * MIB) /* spans before the memory of the earlier ones is used again */
 
@@ -140,5 +142,77 @@ enum errc block_salvage(struct block *b, block_saved *saved, void *arg, struct b
     while (rc == E_OK && !x.stop && x.group < b->group_count)
         rc = take_group(&x, e);
     arena_fini(&x.a);
+    return rc;
+}
+
+/* --- the index, made anew --- */
+
+struct reindex {
+    uint64_t *v; /* fingerprint << 32 | first part, of each chain */
+    uint64_t n, most;
+    uint8_t last[16]; /* trace of the part before */
+};
+
+/* Adds the chains that begin in the row group. Whether its first part continues the trace before it
+ * only the damaged tail says: it must agree with the ids. */
+static void reindex_group(struct reader *r, uint32_t no, struct reindex *x)
+{
+    const struct shared *s = shared_read(r);
+    struct rows g;
+    if (!s || !rows_open(r, s, no, &g))
+        return;
+    bool same = no && !memcmp(x->last, g.trace_ids, 16);
+    if (same != g.g->continues || x->n + g.g->parts - same > x->most) {
+        reader_bad(r, "the root");
+        return;
+    }
+    for (uint32_t k = same; k < g.g->parts; k++)
+        x->v[x->n++] = (uint64_t)block_fingerprint(g.trace_ids + (size_t)k * 16) << 32 |
+                       (g.g->first_part + k);
+    memcpy(x->last, g.trace_ids + (size_t)(g.g->parts - 1) * 16, 16);
+}
+
+static int by_fingerprint(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return (a > b) - (a < b);
+}
+
+static enum errc reindex(struct block *b, struct err *e)
+{
+    struct reindex x = {.most = b->meta.trace_count};
+    enum errc rc = E_OK;
+    x.v = xcalloc(x.most + 1, sizeof *x.v);
+    for (uint32_t i = 0; !rc && i < b->group_count; i++) {
+        struct reader *r = reader_take(b, e);
+        reindex_group(r, i, &x);
+        rc = reader_give(r);
+    }
+    if (!rc && x.n != x.most)
+        rc = fail(e, E_CORRUPT, "%s: the root is damaged", b->path);
+    if (!rc) {
+        uint32_t *index = xcalloc(2 * x.n + 1, sizeof *index);
+        qsort(x.v, x.n, sizeof *x.v, by_fingerprint);
+        for (uint64_t i = 0; i < x.n; i++) {
+            index[i] = (uint32_t)(x.v[i] >> 32);
+            index[x.n + i] = (uint32_t)x.v[i];
+        }
+        block_set_index(b, index);
+    }
+    free(x.v);
+    return rc;
+}
+
+enum errc block_open_mended(struct os *os, const char *path, struct block **out, struct err *e)
+{
+    struct block *b;
+    enum errc rc = block_open_damaged(os, path, &b, e);
+    if (rc)
+        return rc;
+    rc = reindex(b, e);
+    if (rc)
+        block_unref(b);
+    else
+        *out = b;
     return rc;
 }

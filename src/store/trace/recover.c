@@ -332,7 +332,14 @@ static enum errc part_open(struct store *s, const struct manifest_block *mb, str
                            struct part **out, struct err *e)
 {
     struct part *p = part_of(s, mb);
+    struct err why;
     enum errc rc = block_open(s->os, p->path, &p->block, e);
+    if (rc == E_CORRUPT && block_open_mended(s->os, p->path, &p->block, &why) == E_OK) {
+        log_error("store", "%s; what it says is made up for in memory: lymer repair writes it anew",
+                  err_msg(e));
+        p->left_alone = true;
+        rc = E_OK;
+    }
     if (rc == E_OK && block_meta(p->block)->span_count != mb->spans)
         rc = fail(e, E_CORRUPT, "%s has %llu spans, the manifest says %llu", p->path,
                   (unsigned long long)block_meta(p->block)->span_count,

@@ -544,6 +544,39 @@ TEST(search_lists_no_trace_twice_beside_damage)
                       8);
 }
 
+/* The index is made anew from the row groups: nothing is missing, nothing is set aside. */
+TEST(search_is_whole_beside_a_damaged_index)
+{
+    static struct list all[ORDER_COUNT];
+    struct trace_query q = {.tenant = STR("default"), .kind = -1, .start_max_ns = UINT64_MAX};
+    struct shape shape = {
+        .batches = 24, .spans = 60, .traces = 150, .blocks = 6, .spread_ns = NS_PER_S};
+    struct world w;
+    struct block *b;
+    int64_t aside = stat_get(STAT_BLOCKS_SET_ASIDE);
+    world_make(&w, &shape);
+    q.limit = shape.traces + 1;
+    for (uint32_t k = 0; k < ORDER_COUNT; k++) {
+        q.order = (enum query_order)k;
+        list_all(&w, &q, &all[k]);
+    }
+    CHECK_OK(block_open(w.os, damaged_path, &b, NULL));
+    uint64_t from = tail_offset(w.os) * 8, bits = block_meta(b)->trace_count * 64;
+    for (uint32_t i = 0; i < 20; i++) {
+        uint64_t bit = from + test_rand() % bits;
+        CHECK(sim_flip_bit(w.os, damaged_path, bit));
+        world_reopen(&w);
+        for (uint32_t k = 0; k < ORDER_COUNT; k++) {
+            q.order = (enum query_order)k;
+            CHECK(!check_damaged(&w, &q, &all[k], b));
+        }
+        CHECK(sim_flip_bit(w.os, damaged_path, bit));
+    }
+    CHECK_INT(stat_get(STAT_BLOCKS_SET_ASIDE), aside);
+    block_unref(b);
+    world_fini(&w);
+}
+
 TEST(search_cursor_as_text)
 {
     char text[QUERY_CURSOR_TEXT];
