@@ -62,4 +62,10 @@ enum errc fail_errno(struct err *e, enum errc code, const char *fmt, ...) PRINTF
 /* The sentence, or the code's text when there is none. */
 const char *err_msg(const struct err *e);
 
+/* Is it of what is stored, which cannot be read? */
+static inline bool err_is_damage(enum errc code)
+{
+    return code == E_CORRUPT || code == E_IO;
+}
+
 #endif

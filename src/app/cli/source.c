@@ -577,7 +577,7 @@ static enum errc search_store(struct source *s, const struct trace_query *q,
     for (uint32_t i = 0; i < hits.n && !code && out->v; i++) {
         code = query_summary(s->snap, s->tenant, hits.v[i].trace_id, &adjust, &one, &out->v[out->n],
                              e);
-        if (code == E_CORRUPT || code == E_IO) { /* as the server has it */
+        if (err_is_damage(code)) { /* as the server has it */
             hits.unreadable++;
             code = E_OK;
         } else if (!code && !keep_summary(&out->v[out->n++], &s->arena)) {

@@ -108,10 +108,13 @@ static void say_not_whole(struct answer *a)
     a->said = true;
 }
 
-const char *answer_left_out(struct answer *a, enum errc rc, const struct err *e)
+bool answer_left_out(struct answer *a, enum errc rc)
 {
+    if (!a->hits || !err_is_damage(rc))
+        return false;
+    a->hits->unreadable++;
     say_not_whole(a);
-    return answer_sentence(rc, e);
+    return true;
 }
 
 bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits *hits)
@@ -137,7 +140,7 @@ bool answer_search(struct answer *a, struct jaeger_search *s, struct trace_hits 
     return true;
 }
 
-static void put_left_out(struct json_writer *w, struct str key, uint32_t n)
+void answer_count(struct json_writer *w, struct str key, uint64_t n)
 {
     if (n) {
         json_key(w, key);
@@ -170,8 +173,8 @@ void answer_coverage(struct answer *a)
         JSON_KEY_C(w, "lookedAbove");
         json_u64_str(w, hits->looked_above);
     }
-    put_left_out(w, STR("damagedBlocks"), hits->damaged);
-    put_left_out(w, STR("unreadableTraces"), hits->unreadable);
+    answer_count(w, STR("damagedBlocks"), hits->damaged);
+    answer_count(w, STR("unreadableTraces"), hits->unreadable);
     if (!trace_hits_whole(hits)) {
         JSON_KEY_C(w, "sentence");
         json_str(w, query_coverage_text(hits, a->order, &a->arena));

@@ -27,11 +27,11 @@ struct answer {
     struct arena arena; /* what the store lists; the request's own is small */
     struct buf buf;
     struct json_writer w;
-    struct jaeger_json_sink sink;  /* for jaeger_json_trace */
-    bool started, gone;            /* streaming has begun; the client has left */
-    const struct trace_hits *hits; /* of a search; NULL: none */
-    bool own;                      /* its answer says how far it goes also when it is whole */
-    bool said;                     /* that it is not whole, in the head */
+    struct jaeger_json_sink sink; /* for jaeger_json_trace */
+    bool started, gone;           /* streaming has begun; the client has left */
+    struct trace_hits *hits;      /* of a search; NULL: none */
+    bool own;                     /* its answer says how far it goes also when it is whole */
+    bool said;                    /* that it is not whole, in the head */
     enum query_order order;
     uint64_t offset, limit; /* what the envelope says of a page; else 0, as Jaeger has it */
 };
@@ -61,14 +61,9 @@ void answer_fail(struct answer *a, int status, struct str message);
 /* What a client is told of an error: its sentence, or only the code's text when the sentence is for
  * the operator; then it goes to the log. */
 const char *answer_sentence(enum errc code, const struct err *e);
-/* Is a trace that was found to be left out of the answer, rather than end it? */
-static inline bool answer_is_damage(enum errc rc)
-{
-    return rc == E_CORRUPT || rc == E_IO;
-}
-/* It is: the log says which, and the head that the answer is not whole, when it is not sent yet.
- * Answers answer_sentence. */
-const char *answer_left_out(struct answer *a, enum errc rc, const struct err *e);
+/* A trace cannot be read. True when it is one that a search found and that is damaged: the answer
+ * goes on without it, counts it, and says in its head that it is not whole unless that is sent. */
+bool answer_left_out(struct answer *a, enum errc rc);
 /* An error from its code: its status, and answer_sentence. */
 void answer_fail_code(struct answer *a, enum errc code, const struct err *e);
 /* The same of a whole trace that was asked for; one too large is told how it can be read. */
@@ -84,6 +79,8 @@ struct answer_error {
     struct str message;
     const uint8_t *trace_id; /* NULL: left out */
 };
+/* A member, unless it is 0. */
+void answer_count(struct json_writer *w, struct str key, uint64_t n);
 void answer_envelope(struct answer *a);
 void answer_envelope_end(struct answer *a, size_t total, const struct answer_error *errors);
 

@@ -139,7 +139,6 @@ static void get_dependencies(struct http_req *r)
 struct misses {
     struct arena *a;
     struct answer_error *first, **end;
-    uint32_t unreadable;
 };
 
 static void miss(struct misses *m, int code, struct str message, const uint8_t *trace_id)
@@ -168,10 +167,8 @@ static bool put_trace(struct answer *a, const uint8_t id[16], bool raw, bool ask
         return true;
     }
     if (rc) {
-        bool left_out = answer_is_damage(rc) && !asked_by_id;
-        const char *why = left_out ? answer_left_out(a, rc, &e) : answer_sentence(rc, &e);
-        miss(m, err_http(rc), str_from_c(why), id);
-        m->unreadable += left_out;
+        (void)answer_left_out(a, rc); /* or an id that was asked for: told in the same way */
+        miss(m, err_http(rc), str_from_c(answer_sentence(rc, &e)), id);
         return true;
     }
     return jaeger_json_trace(&a->w, t, scratch, &a->sink) && answer_flush(a);
@@ -213,7 +210,6 @@ static void get_traces(struct http_req *r)
         answer_break(&a, STR("a trace is larger than an answer may hold in memory"));
         return;
     }
-    hits.unreadable = m.unreadable;
     json_array_end(&a.w);
     answer_envelope_end(&a, 0, m.first);
     answer_send(&a, false);

@@ -120,17 +120,16 @@ static bool put_trace(struct answer *a, struct trace *t, struct arena *scratch, 
     return true;
 }
 
-/* Reads, adjusts and writes one trace; one that is gone in the meantime is no error. *unreadable
- * counts those that are left out because they cannot be read; NULL: that is an error. */
+/* Reads, adjusts and writes one trace; one that is gone in the meantime is no error, nor is
+ * one of a search that cannot be read. */
 static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct arena *scratch,
-                      struct buf *slice, uint32_t *unreadable, struct err *e)
+                      struct buf *slice, struct err *e)
 {
     struct trace *t;
     arena_reset(scratch);
     enum errc rc = query_trace(answer_snap(a), a->tenant, id, raw, &a->api->adjust, scratch, &t, e);
-    if (unreadable && answer_is_damage(rc)) {
-        (void)answer_left_out(a, rc, e);
-        ++*unreadable;
+    if (answer_left_out(a, rc)) {
+        (void)answer_sentence(rc, e); /* which one: to the log */
         return true;
     }
     if (rc)
@@ -141,15 +140,14 @@ static bool put_found(struct answer *a, const uint8_t id[16], bool raw, struct a
 }
 
 /* one: the trace was asked for by its id. */
-static void send_traces(struct answer *a, struct trace_hits *hits, bool raw, bool one)
+static void send_traces(struct answer *a, const struct trace_hits *hits, bool raw, bool one)
 {
     struct arena scratch = arena_init_within(a->api->memory, QUERY_ARENA_MAX);
     struct buf slice = buf_init(ANSWER_BUF_MAX);
     struct err e = {0};
     bool ok = true;
     for (uint32_t i = 0; i < hits->n && ok; i++)
-        ok = put_found(a, hits->v[i].trace_id, raw, &scratch, &slice,
-                       one ? NULL : &hits->unreadable, &e);
+        ok = put_found(a, hits->v[i].trace_id, raw, &scratch, &slice, &e);
     arena_fini(&scratch); /* whoever asks next, told to try a page, finds the memory free */
     if (!ok && !a->started && one) {
         answer_fail_trace(a, e.code, &e);
@@ -248,14 +246,6 @@ static void put_text(struct json_writer *w, struct str key, struct str value)
     }
 }
 
-static void put_count(struct json_writer *w, struct str key, uint64_t n)
-{
-    if (n) {
-        json_key(w, key);
-        json_u64(w, n);
-    }
-}
-
 static void put_time(struct json_writer *w, struct str key, uint64_t ns)
 {
     if (ns) {
@@ -273,8 +263,8 @@ static void put_services(struct json_writer *w, const struct trace_summary *s)
     for (uint32_t i = 0; i < s->service_count; i++) {
         json_object(w);
         put_text(w, STR("name"), s->services[i].name);
-        put_count(w, STR("spanCount"), s->services[i].span_count);
-        put_count(w, STR("errorSpanCount"), s->services[i].error_count);
+        answer_count(w, STR("spanCount"), s->services[i].span_count);
+        answer_count(w, STR("errorSpanCount"), s->services[i].error_count);
         json_object_end(w);
     }
     json_array_end(w);
@@ -285,7 +275,7 @@ static void put_stored(struct json_writer *w, const struct trace_summary *s)
 {
     JSON_KEY_C(w, "asStored");
     json_bool(w, true);
-    put_count(w, STR("rootSpanCount"), s->root_count);
+    answer_count(w, STR("rootSpanCount"), s->root_count);
     if (s->orphans_unknown) {
         JSON_KEY_C(w, "orphansUnknown");
         json_bool(w, true);
@@ -294,9 +284,9 @@ static void put_stored(struct json_writer *w, const struct trace_summary *s)
         return;
     JSON_KEY_C(w, "otherServices");
     json_object(w);
-    put_count(w, STR("serviceCount"), s->other_services);
-    put_count(w, STR("spanCount"), s->others.span_count);
-    put_count(w, STR("errorSpanCount"), s->others.error_count);
+    answer_count(w, STR("serviceCount"), s->other_services);
+    answer_count(w, STR("spanCount"), s->others.span_count);
+    answer_count(w, STR("errorSpanCount"), s->others.error_count);
     json_object_end(w);
 }
 
@@ -309,9 +299,9 @@ static void put_summary(struct json_writer *w, const struct trace_summary *s)
     put_text(w, STR("rootOperationName"), s->root_operation);
     put_time(w, STR("minStartTimeUnixNano"), s->min_start_ns);
     put_time(w, STR("maxEndTimeUnixNano"), s->max_end_ns);
-    put_count(w, STR("spanCount"), s->span_count);
-    put_count(w, STR("errorSpanCount"), s->error_count);
-    put_count(w, STR("orphanSpanCount"), s->orphan_count);
+    answer_count(w, STR("spanCount"), s->span_count);
+    answer_count(w, STR("errorSpanCount"), s->error_count);
+    answer_count(w, STR("orphanSpanCount"), s->orphan_count);
     put_services(w, s);
     if (s->stored)
         put_stored(w, s);
@@ -320,15 +310,14 @@ static void put_summary(struct json_writer *w, const struct trace_summary *s)
 
 /* One that cannot be read is left out and counted. */
 static bool put_summary_of(struct answer *a, const uint8_t id[16], bool *any, struct arena *scratch,
-                           uint32_t *unreadable, struct err *e)
+                           struct err *e)
 {
     struct trace_summary s;
     enum errc rc = query_summary(answer_snap(a), a->tenant, id, &a->api->adjust, scratch, &s, e);
     if (rc == E_NOT_FOUND)
         return true;
-    if (answer_is_damage(rc)) {
-        (void)answer_left_out(a, rc, e);
-        ++*unreadable;
+    if (answer_left_out(a, rc)) {
+        (void)answer_sentence(rc, e);
         return true;
     }
     if (rc)
@@ -354,7 +343,7 @@ static void get_summaries(struct http_req *r)
     bool ok = true, any = false;
     json_object(&a.w);
     for (uint32_t i = 0; i < hits.n && ok; i++)
-        ok = put_summary_of(&a, hits.v[i].trace_id, &any, &scratch, &hits.unreadable, &e);
+        ok = put_summary_of(&a, hits.v[i].trace_id, &any, &scratch, &e);
     if (ok) {
         if (any)
             json_array_end(&a.w);

@@ -114,6 +114,18 @@ static inline uint32_t block_fingerprint(const uint8_t id[16])
     return (uint32_t)(hash64(id, 16, 0) >> 32);
 }
 
+/* A chain in the trace index, as it is sorted. */
+static inline uint64_t block_index_entry(const uint8_t id[16], uint32_t part)
+{
+    return (uint64_t)block_fingerprint(id) << 32 | part;
+}
+
+static inline int block_index_cmp(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return (a > b) - (a < b);
+}
+
 /* The value filter of a row group: pages of FILTER_BLOCKS split-block Bloom filters of 32 bytes and
  * a crc32c, so that one probe reads and checks one page. It holds every string and integer value of
  * an attribute of a span, event or link under the hash of its key. */

@@ -261,8 +261,8 @@ static void plan_units(struct block_merge *m)
             continue;
         m->rebuilt[m->rebuilt_n++] = i;
         m->inputs[c->input].left[c->group]++;
-        m->left++;
     }
+    m->left = m->rebuilt_n;
     if (m->rebuilt_n)
         qsort_r(m->rebuilt, m->rebuilt_n, sizeof *m->rebuilt, by_chain_start, m->chains);
     if (m->unit_n) /* chain.unit is not looked at any more */

@@ -167,15 +167,8 @@ static void reindex_group(struct reader *r, uint32_t no, struct reindex *x)
         return;
     }
     for (uint32_t k = same; k < g.g->parts; k++)
-        x->v[x->n++] = (uint64_t)block_fingerprint(g.trace_ids + (size_t)k * 16) << 32 |
-                       (g.g->first_part + k);
+        x->v[x->n++] = block_index_entry(g.trace_ids + (size_t)k * 16, g.g->first_part + k);
     memcpy(x->last, g.trace_ids + (size_t)(g.g->parts - 1) * 16, 16);
-}
-
-static int by_fingerprint(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
 }
 
 static enum errc reindex(struct block *b, struct err *e)
@@ -192,7 +185,7 @@ static enum errc reindex(struct block *b, struct err *e)
         rc = fail(e, E_CORRUPT, "%s: the root is damaged", b->path);
     if (!rc) {
         uint32_t *index = xcalloc(2 * x.n + 1, sizeof *index);
-        qsort(x.v, x.n, sizeof *x.v, by_fingerprint);
+        qsort(x.v, x.n, sizeof *x.v, block_index_cmp);
         for (uint64_t i = 0; i < x.n; i++) {
             index[i] = (uint32_t)(x.v[i] >> 32);
             index[x.n + i] = (uint32_t)x.v[i];

@@ -143,8 +143,7 @@ struct cut {
 void builder_index(struct block_builder *bb, const uint8_t trace_id[16], uint32_t part)
 {
     bb->index = vec_room(bb->index, &bb->index_cap, bb->index_n + (size_t)1, sizeof *bb->index);
-    bb->index[bb->index_n++] = (uint64_t)block_fingerprint(trace_id) << 32 |
-                               (bb->part_total + part);
+    bb->index[bb->index_n++] = block_index_entry(trace_id, bb->part_total + part);
 }
 
 enum errc builder_add_group(struct block_builder *bb, const struct group_info *g, struct err *e)
@@ -249,12 +248,6 @@ static void put_meta(struct block_builder *bb)
 
 /* --- tail --- */
 
-static int cmp_u64(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
 static int cmp_u32(const void *x, const void *y)
 {
     uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
@@ -265,7 +258,7 @@ static int cmp_u32(const void *x, const void *y)
 static void put_index(struct block_builder *bb)
 {
     if (bb->index_n)
-        qsort(bb->index, bb->index_n, sizeof *bb->index, cmp_u64);
+        qsort(bb->index, bb->index_n, sizeof *bb->index, block_index_cmp);
     for (uint32_t i = 0; i < bb->index_n; i++)
         buf_add(&bb->out, (const char *)&bb->index[i] + 4, 4);
     for (uint32_t i = 0; i < bb->index_n; i++)

@@ -48,8 +48,7 @@ struct place {
     struct part *part;
     struct block_search *plan; /* NULL also when nothing of it can match */
     bool planned, read;
-    bool damaged; /* something of it was left out */
-    bool lost;    /* all of it: there is no plan because of damage */
+    bool damaged; /* something of it was left out; with no plan: all of it */
 };
 
 #define ALL_GROUPS UINT32_MAX
@@ -218,7 +217,7 @@ static void search_memtables(struct search *s)
  * other error ends it. */
 static enum errc without(struct search *s, size_t place, enum errc rc, const struct err *why)
 {
-    if (rc == E_CORRUPT || rc == E_IO) {
+    if (err_is_damage(rc)) {
         part_damaged(s->places[place].part, why);
         s->places[place].damaged = true;
         s->met++;
@@ -242,7 +241,6 @@ static enum errc plan_for(struct search *s, size_t place, struct block_search **
     }
     if (!p->planned) {
         rc = block_search_open(p->part->block, s->q, &s->plans, &s->bytes_read, &p->plan, &why);
-        p->lost = rc == E_CORRUPT || rc == E_IO;
         p->plan = rc ? NULL : p->plan;
         rc = without(s, place, rc, &why);
     }
@@ -262,7 +260,7 @@ static enum errc ask_block(struct search *s, size_t place, const uint8_t id[16],
     enum errc rc = counts ? E_OK : plan_for(s, place, &plan);
     *found = false;
     if (rc || (!counts && !plan)) {
-        s->met += p->lost;
+        s->met += p->damaged;
         return rc;
     }
     if (counts)
