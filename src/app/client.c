@@ -289,7 +289,8 @@ static enum errc read_answer(struct client *c, struct reading *r, struct err *e)
             return E_OK;
         }
         if (!code && !got)
-            code = fail(e, E_UNAVAILABLE, "%s:%u broke the answer off", c->url.host, c->url.port);
+            code = fail(e, E_UNAVAILABLE, "%s:%u broke the answer off: its log says why",
+                        c->url.host, c->url.port);
     }
     return code;
 }

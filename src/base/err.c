@@ -77,3 +77,8 @@ const char *err_msg(const struct err *e)
         return err_text(E_INTERNAL);
     return e->msg[0] ? e->msg : err_text(e->code);
 }
+
+const char *err_hint(enum errc code)
+{
+    return code == E_CORRUPT ? ": lymer verify tells what, lymer repair keeps the rest" : "";
+}

@@ -61,6 +61,8 @@ enum errc fail(struct err *e, enum errc code, const char *fmt, ...) PRINTF_LIKE(
 enum errc fail_errno(struct err *e, enum errc code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* The sentence, or the code's text when there is none. */
 const char *err_msg(const struct err *e);
+/* What a user can do about it, to be put behind the sentence; "" when there is no such thing. */
+const char *err_hint(enum errc code);
 
 /* Is it of what is stored, which cannot be read? */
 static inline bool err_is_damage(enum errc code)

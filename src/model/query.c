@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/query.h"
 
+#include "base/err.h"
 #include "base/num.h"
 
 static const char *const order_names[ORDER_COUNT] = {"newest", "slowest", "spans", "errors"};
@@ -131,7 +132,7 @@ struct str query_coverage_text(const struct trace_hits *hits, enum query_order o
         buf_addf(&out, "%s%u of the traces found cannot be read", out.n ? "; " : "",
                  hits->unreadable);
     if (hits->damaged || hits->unreadable)
-        buf_add_c(&out, ": lymer verify tells what, lymer repair keeps the rest");
+        buf_add_c(&out, err_hint(E_CORRUPT));
     struct str text = arena_str(a, buf_str(&out));
     buf_fini(&out);
     return text;

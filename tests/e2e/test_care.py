@@ -99,6 +99,11 @@ def spans(lines):
     return set(whole_spans(lines.values()))
 
 
+def refused(command, door, where, why):
+    done = run(LYMER, *command, door, where, ok=False)
+    check(done.returncode not in (0, 2) and why in done.stderr, command, done.returncode, done.stderr)
+
+
 @scenario
 def searches_go_on_beside_damage():
     """What cannot be read is left out of the answer, and every door says so."""
@@ -111,8 +116,8 @@ def searches_go_on_beside_damage():
         blocks = os.path.join(server.data, "blocks")
         victim = os.path.join(blocks, sorted(os.listdir(blocks))[1])
         rows = json.loads(lymer("dump", victim, "-o", "json").stdout)
-        column = next(r for r in rows if r["row"] == "column" and r.get("name") == "shape")
-        flip(victim, column["at"] + column["bytes"] // 2)
+        for column in (r for r in rows if r.get("name") == "shape" or r.get("key") == "session.id"):
+            flip(victim, column["at"] + column["bytes"] // 2)
 
         with Server("--compact-cpu-percent", "0", data=server.data) as again:
             status, body, headers = request("GET", again.url("/api/traces?" + urllib.parse.urlencode(question)))
@@ -136,9 +141,15 @@ def searches_go_on_beside_damage():
             equal(again.metrics()["lymer_blocks_damaged_total"], 1, "counted once")
             done = lymer("search", "--url", again.url(), "--min", "1us", "--limit", "1500", "-o", "id")
             check(b"lymer repair" in done.stderr and 0 < len(done.stdout.split()) < len(whole["data"]), done.stderr)
+            lost = next(t["traceID"] for t in whole["data"] if t["traceID"] not in {t["traceID"] for t in answer["data"]})
+            refused(("trace", lost), "--url", again.url(), b"lymer repair")
+            refused(("values", "session.id"), "--url", again.url(), b"lymer repair")
+            refused(("export",), "--url", again.url(), b"its log says why")  # the lines before it have been sent
             again.stop()
         done = lymer("search", "--data", server.data, "--min", "1us", "--limit", "1500", "-o", "id")
         check(b"lymer repair" in done.stderr and done.stdout, done.stderr)
+        for command in (("trace", lost), ("values", "session.id"), ("export",)):
+            refused(command, "--data", server.data, b"lymer repair")
         equal(run(LYMER, "repair", server.data, ok=False).returncode, 1, "something was repaired")
         with Server(data=server.data) as repaired:
             answer = get(repaired.url("/api/traces"), question)

@@ -143,7 +143,8 @@ const struct cli_command cli_backup = {
     .details = "DEST, which must be empty or absent, becomes a data directory by itself with "
                "everything that was acknowledged when the backup began. On the same file system "
                "blocks are linked and take no room; --copy makes a backup that damage to the "
-               "original's bytes cannot reach.",
+               "original's bytes cannot reach. What was damaged before is copied as it is: "
+               "`lymer verify DEST` reads every byte, and so does restore.",
     .options = backup_options,
     .run = backup,
 };
@@ -162,14 +163,8 @@ static void say_nothing(void *arg, const char *line)
 static int restore(struct cli *c)
 {
     struct err e = {0};
-    if (store_verify(os_posix(), c->args[0], say_nothing, NULL, &e)) {
-        int code = cli_fail_err(c, &e);
-        return e.code == E_CORRUPT ? cli_fail(c, code,
-                                              "nothing was restored; lymer verify %s "
-                                              "says more, lymer repair keeps the rest",
-                                              c->args[0])
-                                   : code;
-    }
+    if (store_verify(os_posix(), c->args[0], say_nothing, NULL, &e))
+        return cli_fail(c, cli_fail_err(c, &e), "nothing was restored");
     return copy_store(c, c->args[0], c->args[1]);
 }
 
@@ -213,8 +208,13 @@ static int repair(struct cli *c)
         json_object_end(&r.json);
         buf_add_char(&r.out, '\n');
     } else if (rc == E_OK) {
-        buf_addf(&r.out, found ? "%u parts %s\n" : "nothing is damaged\n", found,
-                 dry ? "would be repaired" : "were repaired");
+        if (!found)
+            buf_add_c(&r.out, "nothing is damaged\n");
+        else
+            buf_addf(&r.out, "%u part%s %s repaired\n", found, found == 1 ? "" : "s",
+                     dry          ? "would be"
+                     : found == 1 ? "was"
+                                  : "were");
     }
     output_fini(&r);
     return rc ? cli_fail_err(c, &e) : found ? CLI_TRUE : CLI_OK;

@@ -36,7 +36,7 @@ int cli_fail_err(const struct cli *c, const struct err *e)
         code = CLI_NOT_FOUND;
     else if (e->code == E_UNAVAILABLE || e->code == E_TIMEOUT || e->code == E_LOCKED)
         code = CLI_UNREACHABLE;
-    return cli_fail(c, code, "%s", err_msg(e));
+    return cli_fail(c, code, "%s%s", err_msg(e), err_hint(e->code));
 }
 
 void cli_out(struct str text)

@@ -9,6 +9,7 @@
 #include "engine/ingest/ingest.h"
 #include "serve/api/jaeger_params.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* --- beginning --- */
@@ -329,10 +330,12 @@ const char *answer_sentence(enum errc code, const struct err *e)
 
 void answer_fail_code(struct answer *a, enum errc code, const struct err *e)
 {
+    char text[2 * ERR_MSG_MAX];
     int status = err_http(code);
     if (status < 500 && code != E_NOT_FOUND)
         status = 500; /* the server's own trouble: the request was checked before */
-    answer_fail(a, status, str_from_c(answer_sentence(code, e)));
+    snprintf(text, sizeof text, "%s%s", answer_sentence(code, e), err_hint(code));
+    answer_fail(a, status, str_from_c(text));
 }
 
 void answer_fail_trace(struct answer *a, enum errc code, const struct err *e)

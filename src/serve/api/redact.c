@@ -91,7 +91,7 @@ void admin_redact(struct http_req *r)
     enum errc code = store_redact(a->store, &want, &done, &e);
     work_resume();
     if (code) {
-        http_reply_text(r, err_http(code), "%s", err_msg(&e));
+        http_reply_text(r, err_http(code), "%s%s", err_msg(&e), err_hint(code));
         return;
     }
     struct buf out = buf_init(ANSWER_MAX);

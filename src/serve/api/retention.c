@@ -72,7 +72,7 @@ void admin_retention(struct http_req *r)
     enum errc code = store_try_rules(a->store, rules, &report, &e);
     work_resume();
     if (code) {
-        http_reply_text(r, err_http(code), "%s", err_msg(&e));
+        http_reply_text(r, err_http(code), "%s%s", err_msg(&e), err_hint(code));
     } else {
         struct buf out = buf_init(ANSWER_MAX);
         if (as_json)

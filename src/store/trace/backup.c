@@ -80,7 +80,7 @@ static enum errc read_manifest(struct backup *b, struct err *e)
     enum errc rc = manifest_read(b->os, b->from, &b->manifest, manifest_state_apply, &b->state,
                                  &report, e);
     if (rc == E_NOT_FOUND || (rc == E_OK && report.damaged_edits))
-        rc = fail(e, E_CORRUPT, "the manifest of %s is damaged: see lymer repair", b->from);
+        rc = fail(e, E_CORRUPT, "the manifest of %s is damaged", b->from);
     return rc;
 }
 
@@ -209,8 +209,8 @@ static enum errc copy_blocks(struct backup *b, struct err *e)
         if ((rc = read_manifest(b, e)) != E_OK)
             return rc;
         if (is_named(b, gone))
-            return fail(e, E_CORRUPT, "block %016llx of %s is not there: see lymer repair",
-                        (unsigned long long)gone, b->from);
+            return fail(e, E_CORRUPT, "block %016llx of %s is not there", (unsigned long long)gone,
+                        b->from);
     }
     return rc;
 }

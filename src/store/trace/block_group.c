@@ -291,12 +291,13 @@ static inline uint64_t given_value(const struct given_row *r, uint32_t slot)
     return k->col->v[k->at + r->rank];
 }
 
-static void put_given_strs(struct block_builder *bb, struct col *c, const struct given_row *rows,
-                           uint32_t n, uint32_t slot, uint64_t *out)
+static void put_given_strs(struct block_builder *bb, struct col *c, const struct given_row *given,
+                           const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
 {
     for (uint32_t i = 0; i < n; i++) {
-        struct given_col *from = rows[i].keys[slot].col;
-        uint32_t id = (uint32_t)given_value(&rows[i], slot);
+        const struct given_row *row = &given[rows[i]];
+        struct given_col *from = row->keys[slot].col;
+        uint32_t id = (uint32_t)given_value(row, slot);
         if (UNLIKELY(from->group != bb->group_no)) {
             from->group = bb->group_no;
             memset(from->number, 0xff, from->strs->distinct * sizeof *from->number);
@@ -307,11 +308,11 @@ static void put_given_strs(struct block_builder *bb, struct col *c, const struct
     }
 }
 
-static void put_given_nums(struct block_builder *bb, struct col *c, const struct given_row *rows,
-                           uint32_t n, uint32_t slot, uint64_t *out)
+static void put_given_nums(struct block_builder *bb, struct col *c, const struct given_row *given,
+                           const uint32_t *rows, uint32_t n, uint32_t slot, uint64_t *out)
 {
     for (uint32_t i = 0; i < n; i++) {
-        out[i] = given_value(&rows[i], slot);
+        out[i] = given_value(&given[rows[i]], slot);
         if (c->type == ATTR_INT && (!i || out[i] != out[i - 1]))
             filter_add_int(bb, c, out[i] ^ INT_FLIP);
     }
@@ -320,15 +321,12 @@ static void put_given_nums(struct block_builder *bb, struct col *c, const struct
 static void put_given(struct block_builder *bb, const struct keylist *list, const uint32_t *first,
                       const struct rows_in *in, const uint32_t *rows, uint32_t n)
 {
-    struct given_row *given = group_alloc(bb, n, sizeof *given);
-    for (uint32_t i = 0; i < n; i++)
-        given[i] = in->given[rows[i]];
     for (uint32_t j = 0; j < list->n; j++) {
         struct col *c = &bb->cols[bb->list_pool[list->at + j]];
         if (attr_is_str(c->type))
-            put_given_strs(bb, c, given, n, j, c->vals + first[j]);
+            put_given_strs(bb, c, in->given, rows, n, j, c->vals + first[j]);
         else if (c->type != ATTR_EMPTY)
-            put_given_nums(bb, c, given, n, j, c->vals + first[j]);
+            put_given_nums(bb, c, in->given, rows, n, j, c->vals + first[j]);
     }
 }
 

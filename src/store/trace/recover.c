@@ -332,16 +332,16 @@ static enum errc part_open(struct store *s, const struct manifest_block *mb, str
                            struct part **out, struct err *e)
 {
     struct part *p = part_of(s, mb);
-    struct err why;
-    enum errc rc = block_open(s->os, p->path, &p->block, e);
-    if (rc == E_CORRUPT && block_open_mended(s->os, p->path, &p->block, &why) == E_OK) {
+    struct err why = {0};
+    enum errc rc = block_open(s->os, p->path, &p->block, &why);
+    if (rc == E_CORRUPT && block_open_mended(s->os, p->path, &p->block, NULL) == E_OK) {
         log_error("store", "%s; what it says is made up for in memory: lymer repair writes it anew",
-                  err_msg(e));
+                  err_msg(&why));
         p->left_alone = true;
         rc = E_OK;
     }
     if (rc == E_OK && block_meta(p->block)->span_count != mb->spans)
-        rc = fail(e, E_CORRUPT, "%s has %llu spans, the manifest says %llu", p->path,
+        rc = fail(&why, E_CORRUPT, "%s has %llu spans, the manifest says %llu", p->path,
                   (unsigned long long)block_meta(p->block)->span_count,
                   (unsigned long long)mb->spans);
     *out = NULL;
@@ -351,14 +351,14 @@ static enum errc part_open(struct store *s, const struct manifest_block *mb, str
     }
     if (rc != E_IO && rc != E_VERSION && rc != E_NO_MEMORY) {
         edit_number(lost, EDIT_DROP, mb->id);
-        log_error("store", "%s; %llu spans are lost", err_msg(e), (unsigned long long)mb->spans);
+        log_error("store", "%s; %llu spans are lost", err_msg(&why), (unsigned long long)mb->spans);
         stat_add(STAT_BLOCKS_SET_ASIDE, 1);
         if (rc != E_NOT_FOUND)
             set_aside(s, p->path);
         rc = E_OK;
     }
     part_unref(p);
-    return rc;
+    return rc ? fail(e, rc, "%s", why.msg) : E_OK;
 }
 
 static int by_id(const void *a, const void *b)

@@ -87,9 +87,7 @@ void part_damaged(struct part *p, const struct err *why)
     if (atomic_exchange(&p->damaged, true))
         return;
     stat_add(STAT_BLOCKS_DAMAGED, 1);
-    log_error("store",
-              "%s; searches go on without it: lymer verify tells more, lymer repair keeps the rest",
-              err_msg(why));
+    log_error("store", "%s; searches go on without it%s", err_msg(why), err_hint(E_CORRUPT));
 }
 
 struct version *version_copy(const struct version *v, size_t more)
