@@ -27,7 +27,8 @@
 #include <stdlib.h>
 
 #define SMALL_ROWS (GROUP_ROWS / 2)
-/* Spans of one run, decoded. */
+/* Spans of one run, decoded: none is begun behind so much, and one trace may take more. */
+#define SPANS_BYTES   (2 * GROUP_BYTES)
 #define RUN_BYTES_MAX (512 * MIB)
 /* What the open row groups may hold, and what each costs besides (a decompressor). */
 #define SOURCES_BYTES_MAX (64 * MIB)
@@ -435,7 +436,7 @@ static enum errc open_rows(struct block_merge *m, struct input *in, uint32_t gro
 {
     struct record_rows *rr = *out = in->open[group];
     if (rr) {
-        rr->g->r->e = e; /* columns are decoded when a row first has a value in them */
+        rr->g->r->e = e;
         return E_OK;
     }
     struct reader *r = reader_take(in->block, e);
@@ -681,7 +682,8 @@ static enum errc rebuild(struct block_merge *m, struct err *e)
         uint32_t c = m->rebuilt[m->at];
         if (m->chains[c].taken || !is_in_reach(m, &m->chains[c]))
             continue;
-        if (m->run_n && m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS)
+        if (m->run_n && (m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS ||
+                         m->arena.used_bytes > SPANS_BYTES))
             return run_write(m, e);
         code = is_changing(m) ? take_trace(m, c, e) : take_records(m, c, e);
     }

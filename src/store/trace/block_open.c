@@ -54,6 +54,15 @@ void reader_forget(struct reader *r, size_t keep)
     memset(r->rows, 0, sizeof r->rows);
 }
 
+bool reader_relieve(struct reader *r, const struct shared **s)
+{
+    if (r->a.used_bytes > READER_BYTES_KEEP) {
+        reader_forget(r, READER_BYTES_KEEP);
+        *s = shared_read(r);
+    }
+    return *s != NULL;
+}
+
 struct reader *reader_take(struct block *b, struct err *e)
 {
     pthread_mutex_lock(&pool_lock);

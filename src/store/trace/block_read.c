@@ -350,8 +350,9 @@ static struct span_ids *read_span_ids(struct reader *r, const struct shared *s,
     while (ok && chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part;
         do
-            ok = keep_part(r, s, group, part, ids);
+            ok = keep_part(r, s, group, part, ids) && reader_relieve(r, &s);
         while (ok && chain_next(r->b, &group, &part));
+        w.s = s;
     }
     if (!ok || r->code) {
         span_ids_free(ids);
@@ -397,8 +398,9 @@ static bool find_span(struct reader *r, const struct shared *s, const uint8_t tr
     struct chain_walk w = chain_walk(r, s, trace_id);
     while (want->origin == UINT32_MAX && chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part;
-        if (!find_in_part(r, s, group, part, want))
+        if (!find_in_part(r, s, group, part, want) || !reader_relieve(r, &s))
             return false;
+        w.s = s;
         if (want->origin != UINT32_MAX || !chain_next(r->b, &group, &part))
             continue;
         struct span_ids *ids = read_span_ids(r, s, trace_id);
@@ -417,9 +419,9 @@ static bool span_service(struct reader *r, const uint8_t trace_id[16], const uin
     if (!s || (!ask_ids(r->b, trace_id, &want) && !find_span(r, s, trace_id, &want)))
         return false;
     *found = want.origin != UINT32_MAX;
-    if (*found)
+    if (*found && (s = shared_read(r))) /* which may have been forgotten meanwhile */
         *service = resident_service(r->b, s, want.origin);
-    return true;
+    return s != NULL;
 }
 
 enum errc block_span_service(struct block *b, const uint8_t trace_id[16], const uint8_t span_id[8],

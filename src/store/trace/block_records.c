@@ -49,20 +49,6 @@ static bool open_columns(struct record_rows *rr)
     return true;
 }
 
-struct record_rows *record_rows_open(struct reader *r, const struct shared *s, uint32_t group)
-{
-    struct record_rows *rr = reader_alloc(r, 1, sizeof *rr);
-    if (!rr || !(rr->g = rows_get(r, s, group)) || !open_columns(rr))
-        return NULL;
-    rr->col = reader_alloc(r, s->col_count, sizeof *rr->col);
-    for (int t = 0; rr->col && t < TABLE_COUNT; t++) {
-        rr->shape[t] = reader_alloc(r, rr->g->table[t].shape_count, sizeof *rr->shape[t]);
-        if (!rr->shape[t])
-            return NULL;
-    }
-    return rr->col ? rr : NULL;
-}
-
 /* --- attributes --- */
 
 static bool open_strs(struct rows *g, uint32_t col, struct given_col *c)
@@ -116,17 +102,36 @@ static bool open_shape(struct record_rows *rr, enum block_table table, uint32_t 
     return true;
 }
 
-static bool give_row(struct records *rec, struct record_rows *rr, enum block_table table,
+static bool open_shapes(struct record_rows *rr, enum block_table table)
+{
+    uint32_t n = rr->g->table[table].shape_count;
+    rr->shape[table] = reader_alloc(rr->g->r, n, sizeof *rr->shape[table]);
+    for (uint32_t k = 0; rr->shape[table] && k < n; k++)
+        if (!open_shape(rr, table, k))
+            return false;
+    return rr->shape[table] != NULL;
+}
+
+struct record_rows *record_rows_open(struct reader *r, const struct shared *s, uint32_t group)
+{
+    struct record_rows *rr = reader_alloc(r, 1, sizeof *rr);
+    if (!rr || !(rr->g = rows_get(r, s, group)) || !open_columns(rr))
+        return NULL;
+    rr->col = reader_alloc(r, s->col_count, sizeof *rr->col);
+    for (int t = 0; rr->col && t < TABLE_COUNT; t++)
+        if (!open_shapes(rr, t))
+            return NULL;
+    return rr->col ? rr : NULL;
+}
+
+static void give_row(struct records *rec, struct record_rows *rr, enum block_table table,
                      uint32_t row, struct given_row *out)
 {
     const struct rows_table *t = &rr->g->table[table];
     uint32_t k = (uint32_t)t->local[row];
     struct record_shape *shape = &rr->shape[table][k];
-    if (UNLIKELY(!shape->keys) && !open_shape(rr, table, k))
-        return false;
     rec->bytes += shape->bytes;
     *out = (struct given_row){shape->keys, t->rank[row], shape->shape};
-    return true;
 }
 
 /* --- rows --- */
@@ -148,7 +153,7 @@ static bool add_text(struct records *rec, struct record_rows *rr, struct record_
     return rec->heap.failed ? reader_no_memory(rr->g->r) : true;
 }
 
-static bool add_events(struct records *rec, struct record_rows *rr, uint32_t row,
+static void add_events(struct records *rec, struct record_rows *rr, uint32_t row,
                        struct span_rec *s)
 {
     const uint32_t *first = rr->g->child_at[TABLE_EVENT];
@@ -163,10 +168,8 @@ static bool add_events(struct records *rec, struct record_rows *rr, uint32_t row
         rec->events[rec->event_n] = (struct event_rec){
             .time_ns = s->start_ns + (uint64_t)unzigzag(num_at(rr->event_time, at)),
             .dropped = (uint32_t)num_at(rr->event_dropped, at)};
-        if (!give_row(rec, rr, TABLE_EVENT, at, &rec->event[rec->event_n]))
-            return false;
+        give_row(rec, rr, TABLE_EVENT, at, &rec->event[rec->event_n]);
     }
-    return true;
 }
 
 static bool add_links(struct records *rec, struct record_rows *rr, uint32_t row, struct span_rec *s)
@@ -186,9 +189,9 @@ static bool add_links(struct records *rec, struct record_rows *rr, uint32_t row,
                                .flags = (uint32_t)num_at(c->flags, at)};
         memcpy(l->trace_id, c->trace_id + (size_t)at * 16, 16);
         memcpy(l->span_id, c->span_id + (size_t)at * 8, 8);
-        if (!add_text(rec, rr, &rr->link_state, at, &l->trace_state) ||
-            !give_row(rec, rr, TABLE_LINK, at, &rec->link[rec->link_n]))
+        if (!add_text(rec, rr, &rr->link_state, at, &l->trace_state))
             return false;
+        give_row(rec, rr, TABLE_LINK, at, &rec->link[rec->link_n]);
     }
     return true;
 }
@@ -236,9 +239,10 @@ bool records_add(struct records *rec, struct record_rows *rr, uint32_t part)
         if (!put_parent(rr, first, end, row, &orphan, s) ||
             !add_text(rec, rr, &rr->trace_state, row, &s->trace_state) ||
             !add_text(rec, rr, &rr->message, row, &s->status_message) ||
-            !give_row(rec, rr, TABLE_SPAN, row, &rec->span[rec->span_n]) ||
-            !add_events(rec, rr, row, s) || !add_links(rec, rr, row, s))
+            !add_links(rec, rr, row, s))
             return false;
+        give_row(rec, rr, TABLE_SPAN, row, &rec->span[rec->span_n]);
+        add_events(rec, rr, row, s);
     }
     return true;
 }

@@ -39,9 +39,9 @@ struct record_text {
 
 /* The rows of one shape. */
 struct record_shape {
-    struct given_key *keys; /* NULL until a row of it is added */
-    uint32_t shape;         /* its number in the new block */
-    uint32_t bytes;         /* what the attributes of a row weigh */
+    struct given_key *keys;
+    uint32_t shape; /* its number in the new block */
+    uint32_t bytes; /* what the attributes of a row weigh */
 };
 
 /* An open row group; lives in its reader. */
@@ -55,7 +55,8 @@ struct record_rows {
     const uint64_t *event_time, *event_dropped;
 };
 
-/* The caller fills in the shapes' numbers. NULL is noted in the reader. */
+/* Decodes everything, so that who opens another one knows what this one holds. The caller fills in
+ * the shapes' numbers. NULL is noted in the reader. */
 struct record_rows *record_rows_open(struct reader *r, const struct shared *s, uint32_t group);
 /* Adds the rows of a trace part that is a whole chain. */
 MUST_CHECK bool records_add(struct records *rec, struct record_rows *rr, uint32_t part);

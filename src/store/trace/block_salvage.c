@@ -153,8 +153,9 @@ struct reindex {
     uint8_t last[16]; /* trace of the part before */
 };
 
-/* Adds the chains that begin in the row group. Whether its first part continues the trace before it
- * only the damaged tail says: it must agree with the ids. */
+/* Adds the chains that begin in the row group. Whether its first part continues the one before it
+ * only the damaged tail says. That it does can be seen to be wrong by the ids; that it does not, by
+ * the number of chains: a merged block may have two chains of a trace behind one another. */
 static void reindex_group(struct reader *r, uint32_t no, struct reindex *x)
 {
     const struct shared *s = shared_read(r);
@@ -162,11 +163,11 @@ static void reindex_group(struct reader *r, uint32_t no, struct reindex *x)
     if (!s || !rows_open(r, s, no, &g))
         return;
     bool same = no && !memcmp(x->last, g.trace_ids, 16);
-    if (same != g.g->continues || x->n + g.g->parts - same > x->most) {
+    if ((g.g->continues && !same) || x->n + g.g->parts - g.g->continues > x->most) {
         reader_bad(r, "the root");
         return;
     }
-    for (uint32_t k = same; k < g.g->parts; k++)
+    for (uint32_t k = g.g->continues; k < g.g->parts; k++)
         x->v[x->n++] = block_index_entry(g.trace_ids + (size_t)k * 16, g.g->first_part + k);
     memcpy(x->last, g.trace_ids + (size_t)(g.g->parts - 1) * 16, 16);
 }

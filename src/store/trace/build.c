@@ -382,7 +382,7 @@ static enum errc reconcile(struct store *s, struct build *b, struct err *e)
 {
     enum errc rc = E_OK;
     struct version *v = store_version(s);
-    b->index = span_index_new(b->memtable, memtable_count(b->memtable));
+    b->index = span_index_new(s->os, b->memtable, memtable_count(b->memtable));
     settle_orphans(b, v->orphans);
     struct parent_search search = {.version = v, .asks = PARENT_ASKS_MAX};
     for (size_t i = 0; rc == E_OK && i < b->block_n; i++) {

@@ -131,6 +131,17 @@ static size_t within_limits(const struct candidate *v, size_t n)
     return k;
 }
 
+/* The first blocks of a place that one merge may take: *at is how many stand before them, each too
+ * much with the one behind it. 0: there are none. */
+static size_t first_fitting(const struct candidate *v, size_t run, size_t least, size_t *at)
+{
+    size_t take;
+    for (*at = 0; run - *at >= least; ++*at)
+        if ((take = within_limits(v + *at, run - *at)) >= 2)
+            return take;
+    return 0;
+}
+
 static bool same_place(const struct candidate *a, const struct candidate *b, bool any_tier)
 {
     return a->part->tenant == b->part->tenant && a->part->kept_ns == b->part->kept_ns &&
@@ -141,17 +152,16 @@ static bool same_place(const struct candidate *a, const struct candidate *b, boo
 static size_t choose_place(const struct candidate *v, size_t n, const struct store_config *c,
                            uint64_t now_ns, bool idle, size_t *at)
 {
-    size_t run, take;
+    size_t run, take, before;
     for (size_t i = 0; i < n; i += run) {
         bool passed = idle &&
                       (v[i].window + 1) * store_window_ns(c) + store_window_ns(c) / 4 < now_ns;
         for (run = 1; i + run < n && same_place(&v[i], &v[i + run], passed); run++)
             ;
-        if (run < (passed ? 2 : c->compact_fanin))
-            continue;
-        *at = i;
-        if ((take = within_limits(v + i, run)) >= 2)
+        if ((take = first_fitting(v + i, run, passed ? 2 : c->compact_fanin, &before))) {
+            *at = i + before;
             return take;
+        }
     }
     return 0;
 }
@@ -159,12 +169,12 @@ static size_t choose_place(const struct candidate *v, size_t n, const struct sto
 /* Blocks that stand together and only wait for their turn. */
 static size_t backlog_of(const struct candidate *v, size_t n, const struct store_config *c)
 {
-    size_t run, sum = 0;
+    size_t run, before, sum = 0;
     for (size_t i = 0; i < n; i += run) {
         for (run = 1; i + run < n && same_place(&v[i], &v[i + run], false); run++)
             ;
-        if (run >= c->compact_fanin && within_limits(v + i, run) >= 2)
-            sum += run;
+        if (first_fitting(v + i, run, c->compact_fanin, &before))
+            sum += run - before;
     }
     return sum;
 }

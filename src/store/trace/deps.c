@@ -249,19 +249,20 @@ void orphans_unref(struct orphans *o)
 struct span_index {
     _Atomic uint32_t refs;
     size_t mask;
+    uint64_t seed;     /* of the slots: a sender can choose prints */
     uint32_t *service; /* of each slot */
     uint64_t print[];  /* 0: empty */
 };
 
 static size_t index_slot(const struct span_index *ix, uint64_t print)
 {
-    size_t at = (size_t)print & ix->mask;
+    size_t at = (size_t)hash_u64(print, ix->seed) & ix->mask;
     while (ix->print[at] && ix->print[at] != print)
         at = (at + 1) & ix->mask;
     return at;
 }
 
-struct span_index *span_index_new(const struct memtable *m, uint32_t count)
+struct span_index *span_index_new(struct os *os, const struct memtable *m, uint32_t count)
 {
     size_t spans = 0, slots = 64;
     for (uint32_t i = 0; i < count; i++)
@@ -272,6 +273,7 @@ struct span_index *span_index_new(const struct memtable *m, uint32_t count)
                                     slots * (sizeof ix->print[0] + sizeof ix->service[0]));
     *ix = (struct span_index){.mask = slots - 1, .service = (uint32_t *)(ix->print + slots)};
     memset(ix->print, 0, slots * sizeof ix->print[0]);
+    os_random(os, &ix->seed, sizeof ix->seed);
     atomic_init(&ix->refs, 1);
     for (uint32_t i = 0; i < count; i++) {
         const struct mem_entry *entry = memtable_at(m, i);

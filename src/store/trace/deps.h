@@ -13,6 +13,7 @@
 #define LYMER_STORE_TRACE_DEPS_H
 
 #include "base/hash.h"
+#include "base/os/os.h"
 #include "store/trace/memtable.h"
 
 #define MINUTE_NS       (60 * NS_PER_S)
@@ -113,7 +114,7 @@ void orphans_unref(struct orphans *o);
 struct span_index;
 
 /* Of the first `count` entries, all tenants. */
-struct span_index *span_index_new(const struct memtable *m, uint32_t count);
+struct span_index *span_index_new(struct os *os, const struct memtable *m, uint32_t count);
 bool span_index_find(const struct span_index *ix, uint64_t print, uint32_t *service);
 struct span_index *span_index_ref(struct span_index *ix);
 void span_index_unref(struct span_index *ix);

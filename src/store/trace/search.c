@@ -41,6 +41,7 @@ struct tallies {
     uint32_t n, cap;
     uint32_t *slot; /* open addressing: number + 1 */
     uint32_t mask;
+    uint64_t seed; /* of the slots: a sender chooses ids */
 };
 
 /* A block of the tenant. */
@@ -97,7 +98,7 @@ static bool spent(struct search *s)
 
 static uint32_t tally_slot(const struct tallies *t, const uint8_t id[16])
 {
-    uint32_t at = (uint32_t)hash64(id, 16, 2) & t->mask;
+    uint32_t at = (uint32_t)hash64(id, 16, t->seed) & t->mask;
     while (t->slot[at] && memcmp(t->v[t->slot[at] - 1].hit.trace_id, id, 16) != 0)
         at = (at + 1) & t->mask;
     return at;
@@ -530,6 +531,7 @@ enum errc snap_search(struct snap *snap, const struct trace_query *q, struct are
     s.plans = arena_init(GIB);
     s.hits = arena_init(GIB);
     s.begun_ns = os_mono_ns(snap->store->os);
+    os_random(snap->store->os, &s.mem.seed, sizeof s.mem.seed);
     find_blocks(&s, out);
     search_memtables(&s);
     enum errc rc = s.spent ? E_OK : offer_memtables(&s);

@@ -382,7 +382,7 @@ enum errc snap_dependencies(struct snap *s, struct str tenant, uint64_t from_ns,
     dq.parents = (struct parent_search){.version = v, .tenant = dq.tenant, .asks = PARENT_ASKS_MAX};
     dq.index = xcalloc(v->mem_n, sizeof(struct span_index *));
     for (size_t i = 0; i < v->mem_n; i++)
-        dq.index[i] = span_index_new(v->mem[i], snap_mem_count(s, i));
+        dq.index[i] = span_index_new(s->store->os, v->mem[i], snap_mem_count(s, i));
     enum errc rc = dep_collect(&dq);
     for (size_t i = 0; i < v->mem_n; i++)
         span_index_unref(dq.index[i]);

@@ -1427,13 +1427,14 @@ TEST(a_merge_notices_damage_in_what_it_takes_over)
 
 /* --- merging: rows whose columns are read from several row groups --- */
 
-/* n spans of traces first, first + step … whose only attribute is text of `len` random characters;
- * they start in the order of the traces. */
-static void add_texts(struct batch_builder *bb, uint32_t first, uint32_t step, uint32_t n,
-                      struct str key, size_t len)
+/* n spans of traces first, first + step … whose only attribute is a text of `len` characters, of
+ * which `random` are; they start in the order of the traces. */
+static void add_long_texts(struct batch_builder *bb, uint32_t first, uint32_t step, uint32_t n,
+                           struct str key, size_t len, size_t random)
 {
-    char *text = malloc(len);
+    char *text = malloc(len + 1);
     CHECK(text);
+    memset(text, '.', len);
     for (uint32_t i = first, end = first + n * step; i != end; i += step) {
         struct span_rec *s = bb_span(bb);
         uint64_t trace = i + UINT64_C(1), span = test_rand() | 1;
@@ -1441,12 +1442,18 @@ static void add_texts(struct batch_builder *bb, uint32_t first, uint32_t step, u
         memcpy(s->span_id, &span, 8);
         bb_name(bb, s, STR("op"));
         s->start_ns = s->end_ns = NS_PER_S + i;
-        for (size_t k = 0; k < len; k++)
+        for (size_t k = 0; k < random; k++)
             text[k] = (char)('!' + roll(94));
         bb_attr_str(bb, key, ATTR_STR, str_of(text, len));
         CHECK(bb_span_end(bb));
     }
     free(text);
+}
+
+static void add_texts(struct batch_builder *bb, uint32_t first, uint32_t step, uint32_t n,
+                      struct str key, size_t len)
+{
+    add_long_texts(bb, first, step, n, key, len, len);
 }
 
 static struct block *texts_block(struct block_builder *bb, struct os *os, const char *path,
@@ -1473,8 +1480,8 @@ static void texts_begin(struct batch_builder *batch)
     bb_group_end(batch);
 }
 
-/* A column that only the second run of a merge looks at: the damage is told by the step that finds
- * it, though an earlier one opened the row group. */
+/* Attributes that only later runs of a merge write: the step that opens their row group tells of
+ * their damage. */
 TEST(a_merge_tells_of_damage_in_the_step_that_finds_it)
 {
     enum { TRACES = 6000, LATE = 5500 };
@@ -1510,7 +1517,7 @@ TEST(a_merge_tells_of_damage_in_the_step_that_finds_it)
 
 /* One trace that lies in all of six row groups of 25 MB, and others that lie in them by turns: the
  * six are not all open at a time, each is read once, and nothing is lost. */
-TEST(a_merge_joins_what_may_be_open_at_a_time)
+static void join_large(struct str key, size_t len)
 {
     enum { INPUTS = 6, SPANS = 400 };
     struct block_builder *bb = block_builder_new();
@@ -1525,7 +1532,7 @@ TEST(a_merge_joins_what_may_be_open_at_a_time)
     batch_builder_init(&batch);
     for (uint32_t i = 0; i < INPUTS; i++) {
         texts_begin(&batch);
-        add_texts(&batch, 0, 1, 1, STR("text"), 64 * KIB); /* the trace of all inputs */
+        add_texts(&batch, 0, 1, 1, key, len); /* the trace of all inputs */
         add_texts(&batch, 1 + i, INPUTS, SPANS, STR("text"), 64 * KIB);
         snprintf(path, sizeof path, "%s/input%u", test_dir(), i);
         in[i] = texts_block(bb, os_posix(), path, &batch);
@@ -1549,4 +1556,153 @@ TEST(a_merge_joins_what_may_be_open_at_a_time)
     arena_fini(&a);
     batch_builder_fini(&batch);
     block_builder_free(bb);
+}
+
+TEST(a_merge_joins_what_may_be_open_at_a_time)
+{
+    join_large(STR("text"), 64 * KIB);
+    join_large(STR("other"), 1); /* which does not tell how large its row group is */
+}
+
+static bool keep_all(void *arg, const struct trace *t)
+{
+    (void)arg;
+    return t->span_count > 0;
+}
+
+/* A row group's worth of spans is more than a run may hold decoded: redaction and rules write them
+ * in several. */
+TEST(a_merge_that_changes_takes_large_spans_by_their_size)
+{
+    enum { INPUTS = 8, SPANS = 960 };
+    struct os *os = os_sim_new(3);
+    struct block_builder *bb = block_builder_new();
+    struct batch_builder batch;
+    struct block *in[INPUTS], *merged;
+    struct block_meta meta;
+    struct err e = {0};
+    char path[32];
+    batch_builder_init(&batch);
+    for (uint32_t i = 0; i < INPUTS; i++) {
+        texts_begin(&batch);
+        add_long_texts(&batch, i * SPANS, 1, SPANS, STR("prompt"), 70000, 16);
+        snprintf(path, sizeof path, "/input%u", i);
+        in[i] = texts_block(bb, os, path, &batch);
+    }
+    CHECK_OK(merge_to(os, "/one", bb, in, INPUTS, NULL, &meta, &e));
+    CHECK_OK(block_open(os, "/one", &merged, &e));
+    CHECK(block_group_count(merged) > 10);
+    CHECK_OK(merge_to(os, "/changed", bb, &merged, 1, &(struct merge_change){.keep = keep_all},
+                      &meta, &e));
+    CHECK_INT(meta.span_count, INPUTS * SPANS);
+    for (uint32_t i = 0; i < INPUTS; i++)
+        block_unref(in[i]);
+    block_unref(merged);
+    batch_builder_fini(&batch);
+    block_builder_free(bb);
+    os_sim_free(os);
+}
+
+/* Chains of one trace that stand behind one another are not one chain: an index that is made anew
+ * has both. */
+TEST(a_damaged_index_of_neighbouring_chains_is_made_anew)
+{
+    enum { SPANS = 5000 };
+    struct os *os = os_sim_new(3);
+    struct block_builder *bb = block_builder_new();
+    struct batch_builder batch;
+    struct block *in[2], *merged;
+    struct block_meta meta;
+    struct arena a = arena_init(64 * MIB);
+    struct trace got = {.id = {1}};
+    struct buf file = buf_init(16 * MIB);
+    struct block_trailer end;
+    struct err e = {0};
+    batch_builder_init(&batch);
+    for (uint32_t i = 0; i < 2; i++) {
+        texts_begin(&batch);
+        for (uint32_t k = 0; k < SPANS; k++)
+            add_texts(&batch, 0, 1, 1, STR("text"), 1);
+        in[i] = texts_block(bb, os, i ? "/two" : "/one", &batch);
+    }
+    CHECK_OK(merge_to(os, "/merged", bb, in, 2, NULL, &meta, &e));
+    CHECK_INT(meta.trace_count, 2);
+    CHECK_OK(os_read_file(os, "/merged", &file, &e));
+    memcpy(&end, file.p + file.n - sizeof end, sizeof end);
+    CHECK(sim_flip_bit(os, "/merged", end.tail_off * 8 + 5)); /* fingerprints stand first */
+    CHECK_INT(block_open(os, "/merged", &merged, &e), E_CORRUPT);
+    CHECK_OK(block_open_mended(os, "/merged", &merged, &e));
+    CHECK_INT(block_group_count(merged), 2);
+    CHECK_OK(block_trace(merged, got.id, &a, &got, &e));
+    CHECK_INT(got.span_count, 2 * SPANS);
+    block_unref(merged);
+    buf_fini(&file);
+    block_unref(in[0]);
+    block_unref(in[1]);
+    arena_fini(&a);
+    batch_builder_fini(&batch);
+    block_builder_free(bb);
+    os_sim_free(os);
+}
+
+/* What a question decodes of a trace is forgotten from row group to row group, and the answer is of
+ * all of them. */
+TEST(questions_of_one_trace_go_through_all_its_row_groups)
+{
+    enum { SPANS = 60000, ERRORS = 7 };
+    struct os *os = os_sim_new(3);
+    struct block_builder *bb = block_builder_new();
+    struct batch_builder batch;
+    struct block *b;
+    struct arena a = arena_init(64 * MIB);
+    struct trace_query q = {.tenant = STR("default"), .kind = -1, .start_max_ns = UINT64_MAX};
+    struct trace_hit hit;
+    struct block_search *search;
+    struct str service;
+    struct err e = {0};
+    const uint8_t id[16] = {1};
+    uint8_t span_id[8] = {0};
+    uint64_t bytes_read = 0;
+    bool found;
+    batch_builder_init(&batch);
+    for (uint32_t i = 0; i < SPANS; i++) {
+        if (i == 0 || i == SPANS - 1) {
+            (void)bb_group_begin(&batch);
+            bb_attr_str(&batch, STR("service.name"), ATTR_STR, i ? STR("last") : STR("first"));
+            bb_group_scope(&batch);
+            bb_group_end(&batch);
+        }
+        struct span_rec *s = bb_span(&batch);
+        s->trace_id[0] = 1;
+        store_u64be(s->span_id, hash_u64(i + UINT64_C(1), 1));
+        bb_name(&batch, s, STR("op"));
+        s->start_ns = NS_PER_S + i;
+        s->end_ns = s->start_ns + 1 + (i == SPANS - 2 ? 1000 : 0);
+        s->status = i % (SPANS / ERRORS) == 1 ? STATUS_ERROR : STATUS_UNSET;
+        CHECK(bb_span_end(&batch));
+    }
+    b = texts_block(bb, os, "/large", &batch);
+    CHECK(block_group_count(b) > 6);
+
+    CHECK_OK(block_count_trace(b, ORDER_MOST_ERRORS, id, &bytes_read, &hit, &e));
+    CHECK_INT(hit.value, ERRORS + 1);
+    CHECK_INT(hit.newest_ns, NS_PER_S + SPANS - 1);
+    q.order = ORDER_SLOWEST;
+    q.limit = 1;
+    CHECK_OK(block_search_open(b, &q, &a, &bytes_read, &search, &e));
+    CHECK(search);
+    CHECK_OK(block_search_trace(search, id, &found, &hit, &e));
+    CHECK(found);
+    CHECK_INT(hit.value, 1001);
+    store_u64be(span_id, hash_u64(SPANS, 1));
+    CHECK_OK(block_span_service(b, id, span_id, &found, &service, &e));
+    CHECK(found && str_eq(service, STR("last")));
+    store_u64be(span_id, hash_u64(SPANS - 1, 1));
+    CHECK_OK(block_span_service(b, id, span_id, &found, &service, &e));
+    CHECK(found && str_eq(service, STR("first")));
+    block_unref(b);
+    arena_fini(&a);
+    batch_builder_fini(&batch);
+    block_builder_free(bb);
+    os_sim_free(os);
 }

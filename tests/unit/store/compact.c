@@ -396,3 +396,52 @@ TEST(compact_backlog_is_what_can_be_merged)
     compare(&r, __LINE__);
     run_end(&r);
 }
+
+static void on_done(struct store_ticket *t, enum errc result, const char *why)
+{
+    (void)t, (void)why;
+    CHECK_OK(result);
+}
+
+/* A block of `names` spans, each with a name of its own. */
+static void append_names(struct run *r, uint32_t names)
+{
+    struct batch_builder bb;
+    struct store_ticket t = {.done = on_done};
+    char name[160];
+    batch_builder_init(&bb);
+    (void)bb_group_begin(&bb);
+    bb_group_scope(&bb);
+    bb_group_end(&bb);
+    for (uint32_t i = 0; i < names; i++) {
+        struct span_rec *s = bb_span(&bb);
+        s->trace_id[0] = s->span_id[0] = 1;
+        memcpy(s->span_id + 1, &i, 4);
+        s->start_ns = s->end_ns = os_now_ns(r->os);
+        int n = snprintf(name, sizeof name, "%0128u", i);
+        bb_name(&bb, s, str_of(name, (size_t)n));
+        CHECK(bb_span_end(&bb));
+    }
+    CHECK_OK(batch_seal(&bb, STR("default"), os_now_ns(r->os), &t.batch, NULL));
+    CHECK_OK(store_append(r->s, &t));
+    CHECK_OK(store_flush(r->s, NULL));
+    settle(r);
+    batch_unref(t.batch);
+    batch_builder_fini(&bb);
+}
+
+/* Two blocks that are too much for one merge do not keep those behind them from being merged. */
+TEST(compact_passes_over_what_is_too_much)
+{
+    struct run r;
+    run_begin(&r, 4);
+    store_close(r.s);
+    r.c.compact_bytes = 64 * GIB; /* all of them are small */
+    CHECK_OK(store_open(&r.s, &r.c, NULL));
+    append_names(&r, 35000);
+    append_names(&r, 35000);
+    for (int i = 0; i < 7; i++)
+        append_names(&r, 4);
+    CHECK(block_count(&r) <= 4);
+    run_end(&r);
+}
