@@ -208,3 +208,17 @@ def repair_and_dump():
         with Server(data=server.data) as again:
             check(get(again.url("/api/services"))["data"], "names are there again")
             again.stop()
+
+
+@scenario
+def a_lost_format_file_is_damage():
+    with Server() as server:
+        load(server, "--traces", "20")
+        before = exported("--url", server.url())
+        server.stop()
+        os.unlink(os.path.join(server.data, "FORMAT"))
+        for command in (["verify", server.data], ["search", "--data", server.data]):
+            done = run(LYMER, *command, ok=False)
+            check(done.returncode == 1 and b"FORMAT" in done.stderr and b"lymer repair" in done.stderr, command, done.stderr)
+        equal(run(LYMER, "repair", server.data, ok=False).returncode, 1, "something was repaired")
+        equal(spans(exported("--data", server.data)) == spans(before), True, "every span")

@@ -87,6 +87,17 @@ def export_and_import_lose_nothing():
         equal(sorted(from_disk.splitlines()) == sorted(first.splitlines()), True, "export of the directory is the export")
         equal(run(LYMER, "export", "--data", two.data, ok=False).returncode, 4, "a directory in use")
 
+        # What stands before damage is taken, and counted: a line cut short, one that is not JSON, one that is wrong at its end.
+        whole = first.splitlines()
+        for n, broken in enumerate([whole[5][:300], b"garbage", whole[5][:-1] + b" !}"]):
+            with open(file, "wb") as f:
+                f.write(b"\n".join([*whole[:3], broken]))
+            done = run(LYMER, "import", file, "--data", os.path.join(d, str(n)), "-o", "json", ok=False)
+            told = json.loads(done.stdout)
+            stored = lymer("export", "--data", os.path.join(d, str(n))).stdout.splitlines()
+            equal((done.returncode, told["documents"], sorted(stored)), (2, 3, sorted(whole[:3])), done.stderr)
+            equal(told["spans_accepted"], sum(x.count(b'"spanId"') for x in whole[:3]), "spans")
+
 
 @scenario
 def same_seed_same_bytes():

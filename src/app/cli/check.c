@@ -58,8 +58,8 @@ static int verify(struct cli *c)
     }
     cli_out(buf_str(&v.out));
     buf_fini(&v.out);
-    return code ? cli_fail(c, code == E_NOT_FOUND ? CLI_NOT_FOUND : CLI_TRUE, "%s: %s", dir,
-                           err_msg(&e))
+    return code ? cli_fail(c, code == E_NOT_FOUND ? CLI_NOT_FOUND : CLI_TRUE, "%s%s", err_msg(&e),
+                           code == E_CORRUPT ? ": lymer repair keeps the rest" : "")
                 : CLI_OK;
 }
 

@@ -43,8 +43,8 @@ static int read_question(struct cli *c, struct store_redaction *want, uint8_t id
         return cli_fail(c, CLI_USAGE, "either --trace or --key says what is to go");
     if (trace && (want->service.n || want->has_value))
         return cli_fail(c, CLI_USAGE, "--service and --value go with --key");
-    if (trace && jaeger_trace_id_parse(str_from_c(trace), id, &e))
-        return cli_fail(c, CLI_USAGE, "--trace: %s", err_msg(&e));
+    if (trace && jaeger_trace_id_parse(str_from_c(trace), id, NULL))
+        return cli_fail(c, CLI_USAGE, "--trace: \"%.100s\" is not a trace id", trace);
     want->trace_id = trace ? id : NULL;
     return CLI_OK;
 }
@@ -164,8 +164,10 @@ static void put_text(const struct store_redaction *want, const struct store_reda
                  "ask again to see them gone\n",
                  (unsigned long long)d->held);
     if (d->set_aside)
-        buf_addf(out, "damaged/ holds %llu files that were not looked into\n",
-                 (unsigned long long)d->set_aside);
+        buf_addf(
+            out,
+            "damaged/ holds %llu files that were not looked into; remove them, and ask again\n",
+            (unsigned long long)d->set_aside);
 }
 
 static int redact(struct cli *c)
@@ -185,7 +187,7 @@ static int redact(struct cli *c)
         put_text(&want, &done, &out);
     cli_out(buf_str(&out));
     buf_fini(&out);
-    if (done.failed || done.held)
+    if (done.failed || done.held || done.set_aside)
         return CLI_TRUE;
     return done.spans ? CLI_OK : CLI_NOT_FOUND;
 }
@@ -196,11 +198,13 @@ const struct cli_command cli_redact = {
     .summary = "Erase a trace, or the values of a key, from everything that is stored",
     .details =
         "Values become \"[redacted]\" wherever the key stands: spans, resources, scopes, events and "
-        "links. Keys inside of maps, names of services and operations, and the counts of calls stay. "
+        "links. Keys inside of maps, the lists of services and operations, and the counts of calls "
+        "stay; spans whose service.name is erased are of the service \"[redacted]\". "
         "What arrives while it runs, or later, is not changed: stop the sender first. Backups "
         "made before keep what they hold. A line before "
         "and one after it go to audit.log in the data directory. "
-        "Exit code 1 when blocks or old files are left, 3 when there was nothing to erase.",
+        "Exit code 1 when blocks, old files or files in damaged/ are left, 3 when there was "
+        "nothing to erase.",
     .options = redact_options,
     .run = redact,
 };

@@ -348,18 +348,16 @@ static int show_trace(struct cli *c)
 {
     struct source s;
     struct shown shown;
-    struct err e = {0};
     uint8_t id[16];
     const char *what = c->args[0];
     if (!shown_from(c, &shown))
         return CLI_USAGE;
-    bool is_id = jaeger_trace_id_parse(str_from_c(what), id, &e) == E_OK;
+    bool is_id = jaeger_trace_id_parse(str_from_c(what), id, NULL) == E_OK;
     if (!is_id || strcmp(what, "-") == 0) {
         s = (struct source){.cli = c, .client.fd = -1, .arena = arena_init(4 * GIB)};
         if (strcmp(what, "-") != 0 && access(what, F_OK) != 0)
-            return source_end(&s, cli_fail(c, CLI_USAGE,
-                                           "\"%.100s\" is neither a trace id (%s) nor a file", what,
-                                           err_msg(&e)));
+            return source_end(
+                &s, cli_fail(c, CLI_USAGE, "\"%.100s\" is neither a trace id nor a file", what));
         return trace_from_file(&s, what, &shown);
     }
     int code = source_open(&s, c);

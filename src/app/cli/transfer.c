@@ -172,12 +172,15 @@ static enum errc hand_on(struct importer *im, struct err *e)
 static enum errc take_document(struct importer *im, struct str text, bool json, struct err *e)
 {
     struct err why = {0};
+    struct bb_mark before = bb_mark(&im->builder);
     enum errc code = json ? otlp_decode_traces_json(text, &im->builder, &why)
                           : otlp_decode_traces(text, &im->builder, &why);
-    im->documents++;
-    if (code)
-        return fail(e, E_INVALID, "document %llu: %s", (unsigned long long)im->documents,
+    if (code) {
+        bb_rewind(&im->builder, &before);
+        return fail(e, E_INVALID, "document %llu: %s", (unsigned long long)im->documents + 1,
                     err_msg(&why));
+    }
+    im->documents++;
     im->gathered += text.n;
     return im->gathered >= SEND_BYTES ? hand_on(im, e) : E_OK;
 }
@@ -262,10 +265,10 @@ static enum errc read_all(struct importer *im, int fd, struct err *e)
         code = fail(e, E_INVALID, "the last document has no end");
     if (!code && !json && in.n)
         code = take_document(im, buf_str(&in), false, e);
-    if (!code)
-        code = hand_on(im, e);
+    /* What stands before something damaged is taken. */
+    enum errc sent = hand_on(im, code ? NULL : e);
     buf_fini(&in);
-    return code;
+    return code ? code : sent;
 }
 
 static int importer_open(struct importer *im, struct cli *c)

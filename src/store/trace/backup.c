@@ -288,11 +288,8 @@ enum errc store_backup(struct os *os, const char *from, const char *to, bool cop
 {
     struct backup b = {
         .os = os, .from = from, .to = to, .copy = copy, .manifest = buf_init(MANIFEST_MAX)};
-    bool fresh;
     store_state_init(&b.state);
-    enum errc rc = store_check_format(os, from, &fresh, e);
-    if (rc == E_OK && fresh)
-        rc = fail(e, E_NOT_FOUND, "there is no store in %s", from);
+    enum errc rc = store_check_there(os, from, e);
     if (rc == E_OK)
         rc = read_manifest(&b, e); /* which segments are worth a copy */
     if (rc == E_OK)

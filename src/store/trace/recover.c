@@ -231,6 +231,25 @@ enum errc store_check_format(struct os *os, const char *dir, bool *fresh, struct
     return rc;
 }
 
+enum errc store_check_there(struct os *os, const char *dir, struct err *e)
+{
+    struct os_file *f;
+    bool fresh;
+    enum errc rc = store_check_format(os, dir, &fresh, e);
+    if (rc != E_OK || !fresh)
+        return rc;
+    char *path = store_path(dir, MANIFEST_NAME);
+    rc = os_open(os, path, OS_READ, &f, e);
+    if (rc == E_OK) {
+        os_close(f);
+        rc = fail(e, E_CORRUPT, "%s has lost its FORMAT file", dir);
+    } else if (rc == E_NOT_FOUND) {
+        rc = fail(e, rc, "there is no store in %s", dir);
+    }
+    free(path);
+    return rc;
+}
+
 static enum errc take_lock(struct store *s, struct err *e)
 {
     char *path = store_path(s->dir, "LOCK");
@@ -334,11 +353,16 @@ static enum errc part_open(struct store *s, const struct manifest_block *mb, str
     struct part *p = part_of(s, mb);
     struct err why = {0};
     enum errc rc = block_open(s->os, p->path, &p->block, &why);
-    if (rc == E_CORRUPT && block_open_mended(s->os, p->path, &p->block, NULL) == E_OK) {
-        log_error("store", "%s; what it says is made up for in memory: lymer repair writes it anew",
-                  err_msg(&why));
+    if (rc == E_CORRUPT) {
+        struct err worse = {0};
+        rc = block_open_mended(s->os, p->path, &p->block, &worse);
+        if (rc == E_OK)
+            log_error("store",
+                      "%s; what it says is made up for in memory: lymer repair writes it anew",
+                      err_msg(&why));
+        else
+            why = worse;
         p->left_alone = true;
-        rc = E_OK;
     }
     if (rc == E_OK && block_meta(p->block)->span_count != mb->spans)
         rc = fail(&why, E_CORRUPT, "%s has %llu spans, the manifest says %llu", p->path,
@@ -677,9 +701,9 @@ enum errc store_recover(struct store *s, struct err *e)
     struct version *v = xcalloc(1, sizeof *v);
     atomic_init(&v->refs, 1);
     edit_init(&lost);
-    enum errc rc = store_check_format(s->os, s->dir, &fresh, e);
-    if (rc == E_OK && fresh && s->config.must_exist)
-        rc = fail(e, E_NOT_FOUND, "there is no store in %s", s->dir);
+    enum errc rc = s->config.must_exist ? store_check_there(s->os, s->dir, e) : E_OK;
+    if (rc == E_OK)
+        rc = store_check_format(s->os, s->dir, &fresh, e);
     if (rc == E_OK)
         rc = take_lock(s, e);
     if (rc == E_OK)

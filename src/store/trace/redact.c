@@ -201,10 +201,13 @@ static enum errc audit(struct store *s, const struct store_redaction *r, const c
 {
     struct buf line = describe(r, what);
     if (sum)
-        buf_addf(&line, " traces=%llu spans=%llu values=%llu blocks=%llu failed=%llu held=%llu",
+        buf_addf(&line,
+                 " traces=%llu spans=%llu values=%llu blocks=%llu failed=%llu held=%llu "
+                 "damaged=%llu",
                  (unsigned long long)sum->traces, (unsigned long long)sum->spans,
                  (unsigned long long)sum->values, (unsigned long long)sum->blocks,
-                 (unsigned long long)sum->failed, (unsigned long long)sum->held);
+                 (unsigned long long)sum->failed, (unsigned long long)sum->held,
+                 (unsigned long long)sum->set_aside);
     enum errc rc = line.failed ? fail(e, E_TOO_BIG, "the key is too long")
                                : store_audit(s, buf_str(&line), e);
     buf_fini(&line);
@@ -250,7 +253,8 @@ enum errc store_redact(struct store *s, const struct store_redaction *r, struct 
         rc = audit(s, r, "begins", NULL, e);
     if (rc == E_OK) {
         rc = run(s, &x, tenant, e);
-        const char *what = rc == E_OK && !out->failed && !out->held ? "done" : "incomplete";
+        bool left = out->failed || out->held || out->set_aside;
+        const char *what = rc == E_OK && !left ? "done" : "incomplete";
         enum errc said = r->count_only ? E_OK : audit(s, r, what, out, rc == E_OK ? e : NULL);
         rc = rc == E_OK ? said : rc;
     }

@@ -59,13 +59,17 @@ static bool has(const struct repair *r, enum damage_kind kind)
     return false;
 }
 
-/* Puts a name or a copy of dir/folder/file into damaged/. */
+/* Puts a name of blocks/file, or a copy of wal/file, into damaged/. A segment's name comes again:
+ * its copy is named after the time too. */
 static enum errc keep(const struct repair *r, const char *folder, const char *file, bool copy,
                       struct err *e)
 {
     bool linked;
+    char name[STORE_BLOCK_FILE + 32];
     char *dir = store_path(r->dir, folder), *from = store_path(dir, file);
-    char *to = store_path(r->damaged_dir, file);
+    snprintf(name, sizeof name, copy ? "%s.%llu" : "%s", file,
+             (unsigned long long)os_now_ns(r->os));
+    char *to = store_path(r->damaged_dir, name);
     enum errc rc = os_mkdir(r->os, r->damaged_dir, e);
     if (rc == E_OK)
         rc = copy ? os_copy_file(r->os, from, to, e) : os_link_or_copy(r->os, from, to, &linked, e);

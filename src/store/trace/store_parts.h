@@ -202,6 +202,8 @@ char *store_block_path(const struct store *s, uint64_t id, struct str tenant);
 MUST_CHECK enum errc store_recover(struct store *s, struct err *e);
 /* E_OK when the directory may be opened by this version, *fresh when there is no store in it. */
 MUST_CHECK enum errc store_check_format(struct os *os, const char *dir, bool *fresh, struct err *e);
+/* The same, and there must be one: E_NOT_FOUND; E_CORRUPT when it has lost its FORMAT file. */
+MUST_CHECK enum errc store_check_there(struct os *os, const char *dir, struct err *e);
 /* "0000000000000012.tenant.blk" */
 bool store_block_name(const char *name, uint64_t *id, struct str *tenant);
 

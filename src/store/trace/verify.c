@@ -253,14 +253,13 @@ enum errc store_verify(struct os *os, const char *dir, void (*say_line)(void *, 
                        void *arg, struct err *e)
 {
     struct damages damages = {0};
-    bool fresh;
-    enum errc rc = store_check_format(os, dir, &fresh, e);
-    if (rc == E_OK && fresh)
-        return fail(e, E_NOT_FOUND, "there is no store in %s", dir);
+    enum errc rc = store_check_there(os, dir, e);
     if (rc == E_OK)
         rc = store_inspect(os, dir, say_line, arg, &damages, e);
     if (rc == E_OK && damages.n)
-        rc = fail(e, E_CORRUPT, "%zu parts of %s are damaged", damages.n, dir);
+        rc = fail(e, E_CORRUPT,
+                  damages.n == 1 ? "%zu part of %s is damaged" : "%zu parts of %s are damaged",
+                  damages.n, dir);
     damages_fini(&damages);
     return rc;
 }

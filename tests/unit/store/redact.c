@@ -365,7 +365,7 @@ TEST(redact_writes_an_audit)
     char end[200];
     snprintf(end, sizeof end,
              "Z redact done door=\"test\" tenant=\"default\" key=\"text\" traces=%llu spans=%llu "
-             "values=%llu blocks=%llu failed=0 held=0\n",
+             "values=%llu blocks=%llu failed=0 held=0 damaged=0\n",
              (unsigned long long)done.traces, (unsigned long long)done.spans,
              (unsigned long long)done.values, (unsigned long long)done.blocks);
     CHECK(strstr(log.p, end) != NULL);
