@@ -97,6 +97,8 @@ def export_and_import_lose_nothing():
             stored = lymer("export", "--data", os.path.join(d, str(n))).stdout.splitlines()
             equal((done.returncode, told["documents"], sorted(stored)), (2, 3, sorted(whole[:3])), done.stderr)
             equal(told["spans_accepted"], sum(x.count(b'"spanId"') for x in whole[:3]), "spans")
+        done = run(LYMER, "import", file, "--endpoint", "http://127.0.0.1:1", ok=False)
+        check(done.returncode == 2 and b"document 4" in done.stderr and b"127.0.0.1:1" in done.stderr, done.stderr)
 
 
 @scenario

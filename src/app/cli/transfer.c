@@ -65,7 +65,7 @@ struct importer {
     struct str tenant;
     char headers[400];
     struct batch_builder builder;
-    size_t gathered;
+    struct buf gathered; /* the documents in it, in case one is broken behind them */
     uint64_t documents, spans, rejected;
 };
 
@@ -154,7 +154,7 @@ static enum errc hand_on(struct importer *im, struct err *e)
     struct batch *b;
     uint32_t spans = batch_builder_spans(&im->builder);
     im->rejected += batch_builder_rejected(&im->builder);
-    im->gathered = 0;
+    buf_reset(&im->gathered);
     if (!spans) {
         batch_builder_reset(&im->builder);
         return E_OK;
@@ -167,22 +167,6 @@ static enum errc hand_on(struct importer *im, struct err *e)
     batch_unref(b);
     im->spans += code ? 0 : spans;
     return code;
-}
-
-static enum errc take_document(struct importer *im, struct str text, bool json, struct err *e)
-{
-    struct err why = {0};
-    struct bb_mark before = bb_mark(&im->builder);
-    enum errc code = json ? otlp_decode_traces_json(text, &im->builder, &why)
-                          : otlp_decode_traces(text, &im->builder, &why);
-    if (code) {
-        bb_rewind(&im->builder, &before);
-        return fail(e, E_INVALID, "document %llu: %s", (unsigned long long)im->documents + 1,
-                    err_msg(&why));
-    }
-    im->documents++;
-    im->gathered += text.n;
-    return im->gathered >= SEND_BYTES ? hand_on(im, e) : E_OK;
 }
 
 /* Finds where a JSON value ends: braces outside of strings. Fed in pieces. */
@@ -210,6 +194,42 @@ static size_t scan(struct scanner *x, struct str s)
         }
     }
     return 0;
+}
+
+/* Into the builder. */
+static enum errc decode(struct importer *im, struct str text, bool json, struct err *e)
+{
+    return json ? otlp_decode_traces_json(text, &im->builder, e)
+                : otlp_decode_traces(text, &im->builder, e);
+}
+
+/* A document was broken: the builder gets what was in it before. */
+static void decode_again(struct importer *im)
+{
+    struct scanner x = {0};
+    struct str left = buf_str(&im->gathered);
+    size_t n;
+    batch_builder_reset(&im->builder);
+    while ((n = scan(&x, left))) {
+        enum errc as_before = decode(im, str_take(left, n), true, NULL);
+        ensure(as_before == E_OK);
+        left = str_skip(left, n);
+    }
+}
+
+static enum errc take_document(struct importer *im, struct str text, bool json, struct err *e)
+{
+    struct err why = {0};
+    if (decode(im, text, json, &why)) {
+        decode_again(im);
+        return fail(e, E_INVALID, "document %llu: %s", (unsigned long long)im->documents + 1,
+                    err_msg(&why));
+    }
+    im->documents++;
+    if (im->gathered.n + text.n >= SEND_BYTES)
+        return hand_on(im, e);
+    buf_add_str(&im->gathered, text);
+    return E_OK;
 }
 
 static bool is_blank(struct str s)
@@ -265,17 +285,23 @@ static enum errc read_all(struct importer *im, int fd, struct err *e)
         code = fail(e, E_INVALID, "the last document has no end");
     if (!code && !json && in.n)
         code = take_document(im, buf_str(&in), false, e);
-    /* What stands before something damaged is taken. */
-    enum errc sent = hand_on(im, code ? NULL : e);
+    struct err unsent = {0};
+    enum errc sent = hand_on(im, &unsent); /* also what stands before something broken */
+    if (code && sent) {
+        struct err broken = *e;
+        fail(e, code, "%.120s; what stands before it: %.100s", broken.msg, unsent.msg);
+    } else if (sent) {
+        code = fail(e, sent, "%s", unsent.msg);
+    }
     buf_fini(&in);
-    return code ? code : sent;
+    return code;
 }
 
 static int importer_open(struct importer *im, struct cli *c)
 {
     struct err e = {0};
     const char *tenant = cli_value(c, "tenant"), *dir = cli_value(c, "data");
-    *im = (struct importer){.cli = c, .client.fd = -1};
+    *im = (struct importer){.cli = c, .client.fd = -1, .gathered = buf_init(SEND_BYTES)};
     batch_builder_init(&im->builder);
     if (tenant_check(str_from_c(tenant), &im->tenant, &e))
         return cli_fail(c, CLI_USAGE, "--tenant: %s", err_msg(&e));
@@ -330,6 +356,7 @@ static int import(struct cli *c)
         store_close(im.store);
     client_fini(&im.client);
     batch_builder_fini(&im.builder);
+    buf_fini(&im.gathered);
     return code;
 }
 

@@ -682,8 +682,8 @@ static enum errc rebuild(struct block_merge *m, struct err *e)
         uint32_t c = m->rebuilt[m->at];
         if (m->chains[c].taken || !is_in_reach(m, &m->chains[c]))
             continue;
-        if (m->run_n && (m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS ||
-                         m->arena.used_bytes > SPANS_BYTES))
+        if ((m->run_n && m->run_n + (uint64_t)trace_rows(m, c) > GROUP_ROWS) ||
+            m->arena.used_bytes > SPANS_BYTES) /* also of what is not kept */
             return run_write(m, e);
         code = is_changing(m) ? take_trace(m, c, e) : take_records(m, c, e);
     }

@@ -54,13 +54,12 @@ void reader_forget(struct reader *r, size_t keep)
     memset(r->rows, 0, sizeof r->rows);
 }
 
-bool reader_relieve(struct reader *r, const struct shared **s)
+void reader_relieve(struct reader *r)
 {
-    if (r->a.used_bytes > READER_BYTES_KEEP) {
-        reader_forget(r, READER_BYTES_KEEP);
-        *s = shared_read(r);
-    }
-    return *s != NULL;
+    if (r->a.used_bytes <= READER_BYTES_KEEP)
+        return;
+    arena_reset_warm(&r->a, READER_BYTES_KEEP);
+    memset(r->rows, 0, sizeof r->rows);
 }
 
 struct reader *reader_take(struct block *b, struct err *e)

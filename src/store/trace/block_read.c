@@ -349,10 +349,10 @@ static struct span_ids *read_span_ids(struct reader *r, const struct shared *s,
     memcpy(ids->trace_id, trace_id, 16);
     while (ok && chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part;
-        do
-            ok = keep_part(r, s, group, part, ids) && reader_relieve(r, &s);
-        while (ok && chain_next(r->b, &group, &part));
-        w.s = s;
+        do {
+            reader_relieve(r);
+            ok = keep_part(r, s, group, part, ids);
+        } while (ok && chain_next(r->b, &group, &part));
     }
     if (!ok || r->code) {
         span_ids_free(ids);
@@ -398,9 +398,9 @@ static bool find_span(struct reader *r, const struct shared *s, const uint8_t tr
     struct chain_walk w = chain_walk(r, s, trace_id);
     while (want->origin == UINT32_MAX && chain_walk_next(&w)) {
         uint32_t group = w.group, part = w.part;
-        if (!find_in_part(r, s, group, part, want) || !reader_relieve(r, &s))
+        reader_relieve(r);
+        if (!find_in_part(r, s, group, part, want))
             return false;
-        w.s = s;
         if (want->origin != UINT32_MAX || !chain_next(r->b, &group, &part))
             continue;
         struct span_ids *ids = read_span_ids(r, s, trace_id);
@@ -419,9 +419,9 @@ static bool span_service(struct reader *r, const uint8_t trace_id[16], const uin
     if (!s || (!ask_ids(r->b, trace_id, &want) && !find_span(r, s, trace_id, &want)))
         return false;
     *found = want.origin != UINT32_MAX;
-    if (*found && (s = shared_read(r))) /* which may have been forgotten meanwhile */
+    if (*found)
         *service = resident_service(r->b, s, want.origin);
-    return s != NULL;
+    return true;
 }
 
 enum errc block_span_service(struct block *b, const uint8_t trace_id[16], const uint8_t span_id[8],

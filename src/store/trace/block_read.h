@@ -93,9 +93,9 @@ enum errc reader_give(struct reader *r);
 /* Forgets what it has decoded, for a long call that goes through many row groups; `keep` bytes of
  * memory stay. */
 void reader_forget(struct reader *r, size_t keep);
-/* The same between two row groups of a trace, once there is much to forget; what the row groups
- * share is read again. False is noted. */
-MUST_CHECK bool reader_relieve(struct reader *r, const struct shared **s);
+/* Between two row groups of a trace: forgets what it has decoded of row groups, once that is much.
+ */
+void reader_relieve(struct reader *r);
 /* Notes the first error and answers false, so that `return reader_bad(…)` reads well. */
 bool reader_bad(struct reader *r, const char *what);
 bool reader_no_memory(struct reader *r);

@@ -714,10 +714,11 @@ static bool rank_part(struct block_search *q, uint32_t group, uint32_t part, boo
 static bool rank_chain(struct block_search *q, uint32_t group, uint32_t part, bool *found,
                        struct trace_hit *out)
 {
-    do
-        if (!rank_part(q, group, part, found, out) || !reader_relieve(q->r, &q->s))
+    do {
+        reader_relieve(q->r);
+        if (!rank_part(q, group, part, found, out))
             return false;
-    while (chain_next(q->b, &group, &part));
+    } while (chain_next(q->b, &group, &part));
     return true;
 }
 
@@ -730,7 +731,7 @@ enum errc block_search_trace(struct block_search *q, const uint8_t id[16], bool 
     if (begin(q, e)) {
         struct chain_walk w = chain_walk(q->r, q->s, id);
         while (chain_walk_next(&w) && rank_chain(q, w.group, w.part, found, out))
-            w.s = q->s;
+            ;
     }
     return end(q);
 }
@@ -750,12 +751,13 @@ static bool count_part(struct rows *g, enum query_order o, uint32_t part, struct
     return true;
 }
 
-static bool count_chain(struct reader *r, const struct shared **s, enum query_order o,
+static bool count_chain(struct reader *r, const struct shared *s, enum query_order o,
                         uint32_t group, uint32_t part, struct trace_hit *out)
 {
     do {
-        struct rows *g = rows_get(r, *s, group);
-        if (!g || !count_part(g, o, part, out) || !reader_relieve(r, s))
+        reader_relieve(r);
+        struct rows *g = rows_get(r, s, group);
+        if (!g || !count_part(g, o, part, out))
             return false;
     } while (chain_next(r->b, &group, &part));
     return true;
@@ -771,8 +773,8 @@ enum errc block_count_trace(struct block *b, enum query_order o, const uint8_t i
     const struct shared *s = shared_read(r);
     if (s) {
         struct chain_walk w = chain_walk(r, s, id);
-        while (chain_walk_next(&w) && count_chain(r, &s, o, w.group, w.part, out))
-            w.s = s;
+        while (chain_walk_next(&w) && count_chain(r, s, o, w.group, w.part, out))
+            ;
     }
     *bytes_read += r->bytes_read;
     return reader_give(r);

@@ -1564,10 +1564,9 @@ TEST(a_merge_joins_what_may_be_open_at_a_time)
     join_large(STR("other"), 1); /* which does not tell how large its row group is */
 }
 
-static bool keep_all(void *arg, const struct trace *t)
+static bool keep(void *arg, const struct trace *t)
 {
-    (void)arg;
-    return t->span_count > 0;
+    return *(bool *)arg && t->span_count > 0;
 }
 
 /* A row group's worth of spans is more than a run may hold decoded: redaction and rules write them
@@ -1592,9 +1591,12 @@ TEST(a_merge_that_changes_takes_large_spans_by_their_size)
     CHECK_OK(merge_to(os, "/one", bb, in, INPUTS, NULL, &meta, &e));
     CHECK_OK(block_open(os, "/one", &merged, &e));
     CHECK(block_group_count(merged) > 10);
-    CHECK_OK(merge_to(os, "/changed", bb, &merged, 1, &(struct merge_change){.keep = keep_all},
-                      &meta, &e));
-    CHECK_INT(meta.span_count, INPUTS * SPANS);
+    for (unsigned i = 0; i < 2; i++) {
+        bool all = i;
+        struct merge_change change = {.keep = keep, .arg = &all};
+        CHECK_OK(merge_to(os, "/changed", bb, &merged, 1, &change, &meta, &e));
+        CHECK_INT(meta.span_count, all ? INPUTS * SPANS : 0);
+    }
     for (uint32_t i = 0; i < INPUTS; i++)
         block_unref(in[i]);
     block_unref(merged);
@@ -1645,61 +1647,65 @@ TEST(a_damaged_index_of_neighbouring_chains_is_made_anew)
     os_sim_free(os);
 }
 
-/* What a question decodes of a trace is forgotten from row group to row group, and the answer is of
- * all of them. */
+/* What a question decodes of a trace is forgotten between row groups, and the answer is of all of
+ * them, in both chains. */
 TEST(questions_of_one_trace_go_through_all_its_row_groups)
 {
-    enum { SPANS = 60000, ERRORS = 7 };
+    enum { HALF = 200000, LAST = 2 * HALF - 1, ERRORS = 7 };
     struct os *os = os_sim_new(3);
     struct block_builder *bb = block_builder_new();
     struct batch_builder batch;
-    struct block *b;
+    struct block *in[2], *b;
+    struct block_meta meta;
     struct arena a = arena_init(64 * MIB);
-    struct trace_query q = {.tenant = STR("default"), .kind = -1, .start_max_ns = UINT64_MAX};
+    struct trace_query q = {
+        .tenant = STR("default"), .kind = -1, .start_max_ns = UINT64_MAX, .order = ORDER_SLOWEST};
     struct trace_hit hit;
     struct block_search *search;
-    struct str service;
     struct err e = {0};
     const uint8_t id[16] = {1};
-    uint8_t span_id[8] = {0};
     uint64_t bytes_read = 0;
     bool found;
     batch_builder_init(&batch);
-    for (uint32_t i = 0; i < SPANS; i++) {
-        if (i == 0 || i == SPANS - 1) {
-            (void)bb_group_begin(&batch);
-            bb_attr_str(&batch, STR("service.name"), ATTR_STR, i ? STR("last") : STR("first"));
-            bb_group_scope(&batch);
-            bb_group_end(&batch);
-        }
+    for (uint32_t i = 0; i <= LAST; i++) {
+        if (i % HALF == 0)
+            texts_begin(&batch);
         struct span_rec *s = bb_span(&batch);
         s->trace_id[0] = 1;
         store_u64be(s->span_id, hash_u64(i + UINT64_C(1), 1));
         bb_name(&batch, s, STR("op"));
         s->start_ns = NS_PER_S + i;
-        s->end_ns = s->start_ns + 1 + (i == SPANS - 2 ? 1000 : 0);
-        s->status = i % (SPANS / ERRORS) == 1 ? STATUS_ERROR : STATUS_UNSET;
+        s->end_ns = s->start_ns + 1 + (i == LAST - 1 ? 1000 : 0);
+        s->status = i % (LAST / ERRORS) == 1 ? STATUS_ERROR : STATUS_UNSET;
         CHECK(bb_span_end(&batch));
+        if (i % HALF == HALF - 1)
+            in[i / HALF] = texts_block(bb, os, i == LAST ? "/two" : "/one", &batch);
     }
-    b = texts_block(bb, os, "/large", &batch);
-    CHECK(block_group_count(b) > 6);
+    CHECK_OK(merge_to(os, "/merged", bb, in, 2, NULL, &meta, &e));
+    CHECK_INT(meta.trace_count, 2);
+    CHECK_OK(block_open(os, "/merged", &b, &e));
+    CHECK(block_group_count(b) > 48);
 
     CHECK_OK(block_count_trace(b, ORDER_MOST_ERRORS, id, &bytes_read, &hit, &e));
     CHECK_INT(hit.value, ERRORS + 1);
-    CHECK_INT(hit.newest_ns, NS_PER_S + SPANS - 1);
-    q.order = ORDER_SLOWEST;
+    CHECK_INT(hit.newest_ns, NS_PER_S + LAST);
     q.limit = 1;
     CHECK_OK(block_search_open(b, &q, &a, &bytes_read, &search, &e));
     CHECK(search);
     CHECK_OK(block_search_trace(search, id, &found, &hit, &e));
     CHECK(found);
     CHECK_INT(hit.value, 1001);
-    store_u64be(span_id, hash_u64(SPANS, 1));
-    CHECK_OK(block_span_service(b, id, span_id, &found, &service, &e));
-    CHECK(found && str_eq(service, STR("last")));
-    store_u64be(span_id, hash_u64(SPANS - 1, 1));
-    CHECK_OK(block_span_service(b, id, span_id, &found, &service, &e));
-    CHECK(found && str_eq(service, STR("first")));
+    for (uint32_t i = 0; i <= LAST; i += LAST / 5) {
+        uint8_t span_id[8];
+        struct str service;
+        store_u64be(span_id, hash_u64(i + UINT64_C(1), 1));
+        CHECK_OK(block_span_service(b, id, span_id, &found, &service, &e));
+        CHECK(found);
+    }
+    CHECK_OK(block_span_service(b, id, (const uint8_t *)"nowhere!", &found, &(struct str){0}, &e));
+    CHECK(!found);
+    block_unref(in[0]);
+    block_unref(in[1]);
     block_unref(b);
     arena_fini(&a);
     batch_builder_fini(&batch);
