@@ -163,12 +163,13 @@ static void h1_trailers(struct stream *s, const struct http_header *headers, siz
     h1_send(s, STR_NONE, true);
 }
 
+/* The client gets what was sent so far, and the end of the connection where more was to come. */
 static void h1_reset(struct stream *s, uint32_t h2_code)
 {
     struct h1 *c = (struct h1 *)s;
     (void)h2_code;
-    c->broken = true;
-    conn_turn(c->hconn->conn);
+    c->keep_alive = false;
+    answer_ended(c);
 }
 
 static size_t h1_queued(const struct stream *s)

@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 import threading
+import time
 import urllib.parse
 
 from lib import LYMER, Server, check, equal, get, lymer, otlp, request, run, scenario, send, whole_spans
@@ -109,6 +110,8 @@ def searches_go_on_beside_damage():
     """What cannot be read is left out of the answer, and every door says so."""
     question = {"minDuration": "1us", "limit": 1500, "lookback": "48h"}
     with Server("--memtable", "256KiB", "--compact-cpu-percent", "0") as server:  # blocks stay many
+        oldest, message = otlp("first", start=time.time_ns() - 600 * 10**9)
+        equal(send(server, message)[0], 200, "sent")
         load(server, "--traces", "400")
         whole = get(server.url("/api/traces"), question)
         check(whole["errors"] is None and "coverage" not in whole, "whole", whole["errors"])
@@ -144,7 +147,10 @@ def searches_go_on_beside_damage():
             lost = next(t["traceID"] for t in whole["data"] if t["traceID"] not in {t["traceID"] for t in answer["data"]})
             refused(("trace", lost), "--url", again.url(), b"lymer repair")
             refused(("values", "session.id"), "--url", again.url(), b"lymer repair")
-            refused(("export",), "--url", again.url(), b"its log says why")  # the lines before it have been sent
+            refused(("export", "--service", "nowhere"), "--url", again.url(), b"lymer repair")
+            done = run(LYMER, "export", "--url", again.url(), ok=False)
+            equal(done.returncode, 4, done.stderr)
+            check(b"its log says why" in done.stderr and oldest.encode() in done.stdout, done.stderr)  # what stands before
             again.stop()
         done = lymer("search", "--data", server.data, "--min", "1us", "--limit", "1500", "-o", "id")
         check(b"lymer repair" in done.stderr and done.stdout, done.stderr)

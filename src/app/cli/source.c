@@ -968,7 +968,7 @@ enum errc source_summary(struct source *s, const uint8_t id[16], struct trace_su
 enum errc source_export(struct source *s, const struct trace_query *q, client_sink *line, void *arg,
                         struct err *e)
 {
-    char number[NUM_TEXT_MAX];
+    char number[NUM_TEXT_MAX], said[SAID_MAX];
     struct client_answer a;
     if (s->store)
         return export_lines(s->snap, q, line, arg, e);
@@ -995,8 +995,10 @@ enum errc source_export(struct source *s, const struct trace_query *q, client_si
                                                line, arg, &a, e);
     if (path.failed)
         return code;
-    if (!code && a.status / 100 != 2)
-        code = fail(e, E_UNAVAILABLE, "the server answers HTTP %d", a.status);
+    if (!code && a.status / 100 != 2) {
+        error_sentence(buf_str(&a.body), said);
+        code = fail(e, E_UNAVAILABLE, "%s (HTTP %d)", said, a.status);
+    }
     client_answer_fini(&a);
     buf_fini(&path);
     return code;

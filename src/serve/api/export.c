@@ -124,9 +124,23 @@ static bool parameters(struct http_req *r, struct trace_query *q, struct tag_fil
            number(r, STR("maxDuration"), &q->duration_max_ns);
 }
 
+struct lines {
+    struct http_req *r;
+    bool begun;
+};
+
+static void begin(struct lines *x)
+{
+    if (!x->begun)
+        http_start(x->r, 200, "application/x-ndjson");
+    x->begun = true;
+}
+
 static bool to_client(void *arg, struct str line)
 {
-    return http_write(arg, line);
+    struct lines *x = arg;
+    begin(x);
+    return http_write(x->r, line);
 }
 
 static void export(struct http_req *r)
@@ -147,13 +161,18 @@ static void export(struct http_req *r)
                         "key:value");
         return;
     }
-    http_start(r, 200, "application/x-ndjson");
+    struct lines lines = {.r = r};
     struct snap *s = store_snap(api->store);
-    enum errc code = export_lines(s, &q, to_client, r, &e);
+    enum errc code = export_lines(s, &q, to_client, &lines, &e);
     snap_unref(s);
+    stat_add(code ? STAT_QUERIES_FAILED : STAT_QUERIES, 1);
+    if (code && !lines.begun) {
+        http_reply_text(r, 500, "%s%s", answer_sentence(code, &e), err_hint(code));
+        return;
+    }
     if (code && code != E_CANCELLED)
         log_error("export", "broken off: %s", err_msg(&e));
-    stat_add(code ? STAT_QUERIES_FAILED : STAT_QUERIES, 1);
+    begin(&lines);
     http_end(r, code == E_OK);
 }
 
