@@ -26,7 +26,7 @@
     X(UNAVAILABLE, "cannot take more now", 503, 14)  \
     X(TIMEOUT, "took too long", 504, 4)              \
     X(CANCELLED, "cancelled", 499, 1)                \
-    X(NO_MEMORY, "memory limit reached", 503, 14)    \
+    X(NO_MEMORY, "--max-memory is used up", 503, 14) \
     X(FULL, "disk is full", 503, 14)                 \
     X(IO, "input/output error", 500, 13)             \
     X(CORRUPT, "stored data is damaged", 500, 15)    \

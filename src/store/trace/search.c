@@ -526,7 +526,10 @@ enum errc snap_search(struct snap *snap, const struct trace_query *q, struct are
         return E_OK;
     s.settled = ARENA_ARRAY(a, struct trace_hit, SETTLED_KEPT);
     if (!best_init(&s.best, q->limit + 1, a))
-        return fail(e, E_NO_MEMORY, "no memory for %u traces", q->limit);
+        return fail(e, E_NO_MEMORY,
+                    "no memory for %u traces: all questions together may take a part of "
+                    "--max-memory",
+                    q->limit);
     s.settles = q->after || order_counts(q->order);
     s.plans = arena_init(GIB);
     s.hits = arena_init(GIB);

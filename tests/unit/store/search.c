@@ -578,6 +578,24 @@ TEST(search_is_whole_beside_a_damaged_index)
     world_fini(&w);
 }
 
+TEST(search_without_memory_names_the_flag)
+{
+    struct budget spent = {.max = 1};
+    struct arena a = arena_init_within(&spent, MIB);
+    struct trace_query q = {
+        .tenant = STR("default"), .kind = -1, .start_max_ns = UINT64_MAX, .limit = 100};
+    struct shape shape = {.batches = 4, .spans = 6, .traces = 5, .spread_ns = NS_PER_S};
+    struct trace_hits hits;
+    struct err e = {0};
+    struct world w;
+    world_make(&w, &shape);
+    CHECK_INT(snap_search(w.snap, &q, &a, &hits, &e), E_NO_MEMORY);
+    CHECK(strstr(err_msg(&e), "--max-memory"));
+    CHECK(strstr(err_text(E_NO_MEMORY), "--max-memory")); /* for questions that say no more */
+    arena_fini(&a);
+    world_fini(&w);
+}
+
 TEST(search_cursor_as_text)
 {
     char text[QUERY_CURSOR_TEXT];
