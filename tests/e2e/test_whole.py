@@ -111,7 +111,7 @@ def merge_all(data):
     before = blocks_of(data)
     check(len(before) > 30, "blocks", len(before))
     with Server("--compact.cpu-percent=100", data=data) as s:
-        until(lambda: len(before & blocks_of(data)) <= 14, 60, "the end of merging")
+        until(lambda: len(before & blocks_of(data)) <= 14 and not s.metrics()["lymer_compaction_backlog_blocks"], 60, "the end of merging")
         m = s.metrics()
         check(m["lymer_compactions_failed_total"] == 0, "merges failed")
         print(f"# {len(before)} blocks became {m['lymer_blocks']:.0f} in {m['lymer_compactions_total']:.0f} merges, {m['lymer_compacted_spans_total']:.0f} spans rewritten")
