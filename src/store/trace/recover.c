@@ -701,9 +701,9 @@ enum errc store_recover(struct store *s, struct err *e)
     struct version *v = xcalloc(1, sizeof *v);
     atomic_init(&v->refs, 1);
     edit_init(&lost);
-    enum errc rc = s->config.must_exist ? store_check_there(s->os, s->dir, e) : E_OK;
-    if (rc == E_OK)
-        rc = store_check_format(s->os, s->dir, &fresh, e);
+    enum errc rc = store_check_format(s->os, s->dir, &fresh, e);
+    if (rc == E_OK && fresh && s->config.must_exist)
+        rc = store_check_there(s->os, s->dir, e); /* which says what it is that is not there */
     if (rc == E_OK)
         rc = take_lock(s, e);
     if (rc == E_OK)
