@@ -4,19 +4,28 @@
  *
  *   1. the block: by its time range, by the words it has (services, names, keys), by its shapes;
  *   2. a row group: by time, by longest duration, by the floor, by the value filter, of which one
- *      page is read, and by the shapes in its directory, each of which knows its longest span;
+ *      page is read; then by the shapes in its directory, each of which knows its longest span, and
+ *      by the columns of the tags' keys, where a string is looked for once among the distinct
+ *      values;
  *   3. rows: first by shape, which settles service, operation, kind, status, and tags of resource
- *      and scope; then by the columns of the tags' keys, where a string is looked for once among
- *      the distinct values and then only numbers are compared; last by duration and start.
+ *      and scope; then by duration, by the values that were found, of which only numbers are
+ *      compared, and last by start.
  *
- * What a query is in the numbers of the block (struct block_search) is worked out once; readers
- * come and go with each row group. */
+ * What a query is in the numbers of the block (struct block_search) is worked out once. Most row
+ * groups end at the filter, so it is asked without a reader; those that remain take one each. */
 #include "store/trace/block_read.h"
 
 #include "base/num.h"
 #include "store/trace/match.h"
 
 #include <stdlib.h>
+
+/* Which values of a column satisfy a tag: `yes` of each value, or of each distinct string. */
+struct verdict {
+    const uint64_t *id; /* index into yes; NULL: yes is of each value */
+    bool *yes;          /* NULL: all of them, when any */
+    bool any;
+};
 
 /* One tag against the whole block. */
 struct tag_plan {
@@ -26,8 +35,12 @@ struct tag_plan {
     uint32_t *cols;   /* columns that may satisfy it */
     uint32_t col_count;
     bool may_vary;               /* rows may differ: cols or a field of the row */
+    bool filtered;               /* who has none of its values in the filter has none at all */
     uint64_t str_hash, int_hash; /* in the value filters */
     bool is_int;                 /* the value is an integer as we would print it */
+    /* of a row group, during a call */
+    bool may_str, may_int;    /* its filter may have the value */
+    struct verdict *verdicts; /* of each of cols */
 };
 
 struct block_search {
@@ -133,6 +146,27 @@ static void *plan_alloc(struct block_search *q, size_t n, size_t size)
     return p;
 }
 
+/* Do rows of one shape differ in the field? */
+static bool is_of_row(enum tag_field field)
+{
+    return field == FIELD_STATUS_MESSAGE || field == FIELD_TRACE_STATE || field == FIELD_EVENT_NAME;
+}
+
+static bool is_filtered(const struct shared *s, const struct tag_plan *t)
+{
+    if (t->f->op != TAG_EQUALS || !t->col_count || t->field != FIELD_NONE)
+        return false;
+    for (uint32_t i = 0; i < t->col_count; i++) {
+        unsigned type = s->cols[t->cols[i]].type;
+        if (type != ATTR_STR && type != ATTR_INT)
+            return false;
+    }
+    for (uint32_t i = 0; i < s->origin_count; i++)
+        if (t->origin_yes[i])
+            return false;
+    return true;
+}
+
 static bool plan_tag(struct block_search *q, struct tag_plan *t, const struct tag_filter *f,
                      const struct span_origin *origins)
 {
@@ -158,8 +192,8 @@ static bool plan_tag(struct block_search *q, struct tag_plan *t, const struct ta
     for (uint32_t i = 0; i < s->col_count; i++)
         if (looks_in(f, place[s->cols[i].scope]) && str_eq(s->strings[s->cols[i].key], f->key))
             t->cols[t->col_count++] = i;
-    t->may_vary = t->col_count || t->field == FIELD_STATUS_MESSAGE ||
-                  t->field == FIELD_TRACE_STATE || t->field == FIELD_EVENT_NAME;
+    t->may_vary = t->col_count || is_of_row(t->field);
+    t->filtered = is_filtered(s, t);
     return true;
 }
 
@@ -196,76 +230,59 @@ static bool plan(struct block_search *q)
 
 /* --- a row group's filter --- */
 
-static bool filter_may_have(struct reader *r, const struct group *g, uint64_t hash, bool *may)
+static enum errc filter_may_have(struct block_search *q, const struct group *g, uint64_t hash,
+                                 bool *may, struct err *e)
 {
     uint8_t page[FILTER_PAGE_BYTES];
     uint32_t blocks = (uint32_t)(g->filter_len / FILTER_PAGE_BYTES * FILTER_BLOCKS);
+    uint32_t at = filter_at(hash, blocks);
+    uint64_t off = g->data_off + g->data_len + g->dir_len;
+    size_t got;
     *may = false;
     if (!blocks)
-        return true;
-    uint32_t at = filter_at(hash, blocks);
-    size_t got;
-    enum errc code = os_pread(r->b->file, page, sizeof page,
-                              g->data_off + g->data_len + g->dir_len +
-                                  (uint64_t)(at / FILTER_BLOCKS) * FILTER_PAGE_BYTES,
-                              &got, r->e);
-    if (code) {
-        r->code = r->code ? r->code : code;
-        return false;
-    }
-    r->bytes_read += got;
+        return E_OK;
+    enum errc code = os_pread(q->b->file, page, sizeof page,
+                              off + (uint64_t)(at / FILTER_BLOCKS) * FILTER_PAGE_BYTES, &got, e);
+    if (code)
+        return code;
+    *q->bytes_read += got;
     if (got != sizeof page ||
         !block_crc_ok(page, FILTER_BLOCKS * 32, load_u32le(page + FILTER_BLOCKS * 32)))
-        return reader_bad(r, "a filter");
+        return fail(e, E_CORRUPT, "%s: a filter is damaged", q->b->path);
     const uint8_t *p = page + at % FILTER_BLOCKS * 32;
     *may = true;
     for (unsigned w = 0; w < 8; w++)
         *may = *may && (load_u32le(p + 4 * w) & filter_bit(hash, w));
-    return true;
+    return E_OK;
 }
 
-/* What the columns of one tag may hold in one row group. */
-struct tag_values {
-    bool str, num;
-};
-
-static bool probe_tag(struct block_search *q, const struct tag_plan *t, const struct group *g,
-                      struct tag_values *v)
+static enum errc probe_tag(struct block_search *q, struct tag_plan *t, const struct group *g,
+                           struct err *e)
 {
-    *v = (struct tag_values){true, true};
+    t->may_str = t->may_int = true;
     if (t->f->op != TAG_EQUALS || !t->col_count)
-        return true;
-    if (!filter_may_have(q->r, g, t->str_hash, &v->str))
-        return false;
-    v->num = false;
-    return !t->is_int || filter_may_have(q->r, g, t->int_hash, &v->num);
+        return E_OK;
+    t->may_int = false;
+    enum errc code = filter_may_have(q, g, t->str_hash, &t->may_str, e);
+    if (!code && t->is_int)
+        code = filter_may_have(q, g, t->int_hash, &t->may_int, e);
+    return code;
 }
 
-/* May anything in the group satisfy the tag, going by the filter? */
-static bool tag_may_match(const struct block_search *q, const struct tag_plan *t,
-                          const struct tag_values *v)
+/* *some is false when nothing in the group can match. */
+static enum errc probe_group(struct block_search *q, uint32_t no, bool *some, struct err *e)
 {
-    if (!t->may_vary || v->str || v->num || t->field != FIELD_NONE)
-        return true;
-    for (uint32_t i = 0; i < t->col_count; i++) {
-        unsigned type = q->s->cols[t->cols[i]].type;
-        if (type != ATTR_STR && type != ATTR_INT)
-            return true;
+    enum errc code = E_OK;
+    *some = true;
+    for (uint32_t i = 0; i < q->q->tag_count && *some && !code; i++) {
+        struct tag_plan *t = &q->tags[i];
+        code = probe_tag(q, t, &q->b->groups[no], e);
+        *some = t->may_str || t->may_int || !t->filtered;
     }
-    for (uint32_t i = 0; i < q->s->origin_count; i++)
-        if (t->origin_yes[i])
-            return true;
-    return false;
+    return code;
 }
 
 /* --- columns --- */
-
-/* Which values of a column satisfy the tag: `yes` of each value, or of each distinct string. */
-struct verdict {
-    const uint64_t *id; /* index into yes; NULL: yes is of each value */
-    bool *yes;
-    bool any;
-};
 
 static bool judge_strs(struct block_search *q, const struct tag_filter *f, struct rows *g,
                        uint32_t col, struct verdict *v)
@@ -309,21 +326,41 @@ static bool judge_nums(struct block_search *q, const struct tag_filter *f, struc
     return true;
 }
 
-static bool judge(struct block_search *q, const struct tag_plan *t, const struct tag_values *may,
-                  struct rows *g, uint32_t col, struct verdict *v)
+static bool judge_col(struct block_search *q, const struct tag_plan *t, struct rows *g,
+                      uint32_t col, struct verdict *v)
 {
     unsigned type = q->s->cols[col].type;
     struct value empty = {.type = ATTR_EMPTY};
     *v = (struct verdict){0};
-    if (!g->value_count[col] || (type == ATTR_STR && !may->str) || (type == ATTR_INT && !may->num))
+    if (!g->value_count[col] || (type == ATTR_STR && !t->may_str) ||
+        (type == ATTR_INT && !t->may_int))
         return true;
     if (t->f->op == TAG_EXISTS || (type == ATTR_EMPTY && tag_match_value(t->f, &empty))) {
-        v->any = true; /* yes to all */
+        v->any = true;
         return true;
     }
     if (type == ATTR_EMPTY)
         return true;
     return attr_is_str(type) ? judge_strs(q, t->f, g, col, v) : judge_nums(q, t->f, g, col, v);
+}
+
+/* Judges the values of the tag's columns. *some is false when no row can satisfy the tag. */
+static bool judge_tag(struct block_search *q, struct tag_plan *t, struct rows *g, bool *some)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    t->verdicts = reader_alloc(q->r, t->col_count, sizeof *t->verdicts);
+    if (!t->verdicts)
+        return false;
+    *some = is_of_row(t->field);
+    for (uint32_t i = 0; i < t->col_count; i++) {
+        if (!judge_col(q, t, g, t->cols[i], &t->verdicts[i]))
+            return false;
+        *some |= t->verdicts[i].any;
+    }
+    for (uint32_t k = 0; k < st->shape_count && !*some; k++)
+        *some = q->shape_ok[st->shape[k]] &&
+                shape_matches(q, t, &q->s->shapes[TABLE_SPAN][st->shape[k]]);
+    return true;
 }
 
 /* Rows of a table in shape order, as row numbers. */
@@ -405,37 +442,39 @@ static bool mark_event_names(struct block_search *q, const struct tag_plan *t, s
     return true;
 }
 
-/* Clears ok[] of the rows that do not satisfy the tag. */
-static bool apply_tag(struct block_search *q, const struct tag_plan *t,
-                      const struct tag_values *may, struct rows *g, bool *ok)
+/* Clears ok[] of the rows that do not satisfy the tag, which was judged. */
+static bool apply_tag(struct block_search *q, const struct tag_plan *t, struct rows *g, bool *ok)
 {
     const struct rows_table *st = &g->table[TABLE_SPAN];
-    bool *mark[TABLE_COUNT];
+    bool *mark[TABLE_COUNT], marked[TABLE_COUNT] = {0};
     for (int i = 0; i < TABLE_COUNT; i++)
         if (!(mark[i] = reader_alloc(q->r, g->table[i].rows, sizeof(bool))))
             return false;
+    bool *spans = mark[TABLE_SPAN];
     bool *shape_yes = reader_alloc(q->r, st->shape_count, sizeof *shape_yes);
     if (!shape_yes)
         return false;
     for (uint32_t k = 0; k < st->shape_count; k++)
         shape_yes[k] = shape_matches(q, t, &q->s->shapes[TABLE_SPAN][st->shape[k]]);
     for (uint32_t i = 0; i < t->col_count; i++) {
-        struct verdict v;
-        uint32_t col = t->cols[i];
-        if (!judge(q, t, may, g, col, &v))
+        uint8_t table = q->s->cols[t->cols[i]].scope;
+        if (!t->verdicts[i].any)
+            continue;
+        if (!mark_col(q, g, t->cols[i], &t->verdicts[i], mark[table]))
             return false;
-        if (v.any && !mark_col(q, g, col, &v, mark[q->s->cols[col].scope]))
-            return false;
+        marked[table] = true;
     }
-    bool *spans = mark[TABLE_SPAN];
-    if (t->field == FIELD_EVENT_NAME && !mark_event_names(q, t, g, mark[TABLE_EVENT]))
-        return false;
+    if (t->field == FIELD_EVENT_NAME) {
+        if (!mark_event_names(q, t, g, mark[TABLE_EVENT]))
+            return false;
+        marked[TABLE_EVENT] = true;
+    }
     if ((t->field == FIELD_TRACE_STATE || t->field == FIELD_STATUS_MESSAGE) &&
         !mark_text(q, t, g, spans))
         return false;
-    if (!mark_parents(g, TABLE_EVENT, mark[TABLE_EVENT], spans) ||
-        !mark_parents(g, TABLE_LINK, mark[TABLE_LINK], spans))
-        return false;
+    for (int i = TABLE_EVENT; i < TABLE_COUNT; i++)
+        if (marked[i] && !mark_parents(g, i, mark[i], spans))
+            return false;
     for (uint32_t i = 0; i < g->g->rows; i++)
         ok[i] = ok[i] && (spans[i] || shape_yes[st->local[i]]);
     return true;
@@ -479,22 +518,22 @@ static bool any_shape(const struct block_search *q, const struct rows *g)
     return false;
 }
 
-/* Which rows satisfy everything but time, and perhaps duration; *rows is NULL when none does. */
+/* Which rows of a group that was probed satisfy everything but time, and perhaps duration; *rows is
+ * NULL when none does. */
 static bool match_rows(struct block_search *q, uint32_t no, struct rows **rows, bool **ok)
 {
     const struct group *group = &q->b->groups[no];
-    struct tag_values may[QUERY_TAGS_MAX];
+    bool some = true;
     *rows = NULL;
-    for (uint32_t i = 0; i < q->q->tag_count; i++) {
-        if (!probe_tag(q, &q->tags[i], group, &may[i]))
-            return false;
-        if (!tag_may_match(q, &q->tags[i], &may[i]))
-            return true;
-    }
     struct rows *g = reader_alloc(q->r, 1, sizeof *g);
     if (!g || !rows_open_directory(q->r, q->s, no, g))
         return false;
     if (!any_shape(q, g))
+        return true;
+    for (uint32_t i = 0; i < q->q->tag_count && some; i++)
+        if (q->tags[i].may_vary && !judge_tag(q, &q->tags[i], g, &some))
+            return false;
+    if (!some)
         return true;
     const struct rows_table *st = &g->table[TABLE_SPAN];
     *ok = reader_alloc(q->r, group->rows, sizeof **ok);
@@ -505,7 +544,7 @@ static bool match_rows(struct block_search *q, uint32_t no, struct rows **rows, 
     if (!apply_duration(q, g, *ok))
         return false;
     for (uint32_t i = 0; i < q->q->tag_count; i++) {
-        if (q->tags[i].may_vary && !apply_tag(q, &q->tags[i], &may[i], g, *ok))
+        if (q->tags[i].may_vary && !apply_tag(q, &q->tags[i], g, *ok))
             return false;
         if (!memchr(*ok, 1, group->rows))
             return true;
@@ -674,9 +713,12 @@ enum errc block_search_group(struct block_search *q, uint32_t group, uint64_t fl
                              struct arena *a, struct block_hit **hits, uint32_t *n, struct err *e)
 {
     struct rows *g;
-    bool *ok;
+    bool *ok, some;
     *n = 0;
     q->floor = floor;
+    enum errc code = probe_group(q, group, &some, e);
+    if (code || !some)
+        return code;
     if (begin(q, e) && match_rows(q, group, &g, &ok) && g) {
         *hits = arena_alloc(a, g->g->parts * sizeof **hits, 8);
         if (!*hits)
@@ -692,7 +734,10 @@ static bool rank_part(struct block_search *q, uint32_t group, uint32_t part, boo
 {
     struct rows *g;
     struct times t;
-    bool *ok;
+    bool *ok, some;
+    q->r->code = probe_group(q, group, &some, q->r->e);
+    if (q->r->code || !some)
+        return !q->r->code;
     if (!match_rows(q, group, &g, &ok))
         return false;
     if (!g)

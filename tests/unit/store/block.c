@@ -1712,3 +1712,59 @@ TEST(questions_of_one_trace_go_through_all_its_row_groups)
     block_builder_free(bb);
     os_sim_free(os);
 }
+
+/* What the filter does not rule out costs the directory and the key's column, and no more. */
+TEST(a_value_that_is_not_there_costs_a_page_or_one_column)
+{
+    enum { SPANS = 2 * GROUP_ROWS, TEXT = 12, QUESTIONS = 1000 };
+    struct os *os = os_mem_new();
+    struct block_builder *bb = block_builder_new();
+    struct batch_builder batch;
+    struct arena a = arena_init(64 * MIB);
+    char value[24];
+    uint32_t wrong = 0, probes = 0;
+    batch_builder_init(&batch);
+    texts_begin(&batch);
+    for (uint32_t i = 0; i < SPANS; i++) {
+        struct span_rec *s = bb_span(&batch);
+        for (size_t k = 0; k < 16; k++)
+            s->trace_id[k] = (uint8_t)test_rand();
+        s->span_id[0] = 1;
+        bb_name(&batch, s, STR("op"));
+        for (size_t k = 0; k < TEXT; k++)
+            value[k] = (char)('!' + roll(94));
+        bb_attr_str(&batch, STR("k"), ATTR_STR, str_of(value, TEXT));
+        CHECK(bb_span_end(&batch));
+    }
+    struct block *b = texts_block(bb, os, "/block", &batch);
+    uint32_t groups = block_group_count(b);
+    CHECK_INT(groups, 2);
+    for (uint32_t i = 0; i < QUESTIONS; i++) {
+        int n = snprintf(value, sizeof value, "not there: %u", i);
+        struct tag_filter tag = {.key = STR("k"), .value = str_of(value, (size_t)n)};
+        struct trace_query q = {
+            .kind = -1, .start_max_ns = UINT64_MAX, .tags = &tag, .tag_count = 1, .limit = 20};
+        struct block_search *search;
+        struct err e = {0};
+        uint64_t bytes = 0;
+        arena_reset(&a);
+        CHECK_OK(block_search_open(b, &q, &a, &bytes, &search, &e));
+        CHECK(search);
+        for (uint32_t k = 0; k < groups; k++, probes++) {
+            struct block_hit *hits;
+            uint32_t found;
+            bytes = 0;
+            CHECK_OK(block_search_group(search, k, 0, &a, &hits, &found, &e));
+            CHECK_INT(found, 0);
+            CHECK(bytes >= FILTER_PAGE_BYTES);
+            wrong += bytes > FILTER_PAGE_BYTES;
+            CHECK(bytes < GROUP_ROWS * 16); /* the ids of its traces, one a span, take as much */
+        }
+    }
+    CHECK(wrong > 0 && wrong < probes / 20);
+    block_unref(b);
+    arena_fini(&a);
+    batch_builder_fini(&batch);
+    block_builder_free(bb);
+    os_sim_free(os);
+}
