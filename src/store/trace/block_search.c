@@ -4,15 +4,14 @@
  *
  *   1. the block: by its time range, by the words it has (services, names, keys), by its shapes;
  *   2. a row group: by time, by longest duration, by the floor, by the value filter, of which one
- *      page is read; then by the shapes in its directory, each of which knows its longest span, and
- *      by the columns of the tags' keys, where a string is looked for once among the distinct
- *      values;
+ *      page is read for a value; then by the shapes in its directory, each of which knows its
+ *      longest span, and by the columns of the first tag's key;
  *   3. rows: first by shape, which settles service, operation, kind, status, and tags of resource
- *      and scope; then by duration, by the values that were found, of which only numbers are
- *      compared, and last by start.
+ *      and scope; then by duration; then by the columns of the tags' keys, where a string is looked
+ *      for once among the distinct values and then only numbers are compared; last by start.
  *
  * What a query is in the numbers of the block (struct block_search) is worked out once. Most row
- * groups end at the filter, so it is asked without a reader; those that remain take one each. */
+ * groups of a search end at the filter, so it is asked before a reader is taken. */
 #include "store/trace/block_read.h"
 
 #include "base/num.h"
@@ -35,7 +34,7 @@ struct tag_plan {
     uint32_t *cols;   /* columns that may satisfy it */
     uint32_t col_count;
     bool may_vary;               /* rows may differ: cols or a field of the row */
-    bool filtered;               /* who has none of its values in the filter has none at all */
+    bool filtered;               /* where the filter has not the value, no row satisfies it */
     uint64_t str_hash, int_hash; /* in the value filters */
     bool is_int;                 /* the value is an integer as we would print it */
     /* of a row group, during a call */
@@ -442,38 +441,39 @@ static bool mark_event_names(struct block_search *q, const struct tag_plan *t, s
     return true;
 }
 
+/* A mark for each row of the table, made when first asked for. */
+static bool *marks(struct rows *g, bool *mark[TABLE_COUNT], enum block_table table)
+{
+    if (!mark[table])
+        mark[table] = reader_alloc(g->r, g->table[table].rows, sizeof(bool));
+    return mark[table];
+}
+
 /* Clears ok[] of the rows that do not satisfy the tag, which was judged. */
 static bool apply_tag(struct block_search *q, const struct tag_plan *t, struct rows *g, bool *ok)
 {
     const struct rows_table *st = &g->table[TABLE_SPAN];
-    bool *mark[TABLE_COUNT], marked[TABLE_COUNT] = {0};
-    for (int i = 0; i < TABLE_COUNT; i++)
-        if (!(mark[i] = reader_alloc(q->r, g->table[i].rows, sizeof(bool))))
-            return false;
-    bool *spans = mark[TABLE_SPAN];
+    bool *mark[TABLE_COUNT] = {0};
+    bool *spans = marks(g, mark, TABLE_SPAN);
     bool *shape_yes = reader_alloc(q->r, st->shape_count, sizeof *shape_yes);
-    if (!shape_yes)
+    if (!spans || !shape_yes)
         return false;
     for (uint32_t k = 0; k < st->shape_count; k++)
         shape_yes[k] = shape_matches(q, t, &q->s->shapes[TABLE_SPAN][st->shape[k]]);
     for (uint32_t i = 0; i < t->col_count; i++) {
         uint8_t table = q->s->cols[t->cols[i]].scope;
-        if (!t->verdicts[i].any)
-            continue;
-        if (!mark_col(q, g, t->cols[i], &t->verdicts[i], mark[table]))
+        if (t->verdicts[i].any &&
+            (!marks(g, mark, table) || !mark_col(q, g, t->cols[i], &t->verdicts[i], mark[table])))
             return false;
-        marked[table] = true;
     }
-    if (t->field == FIELD_EVENT_NAME) {
-        if (!mark_event_names(q, t, g, mark[TABLE_EVENT]))
-            return false;
-        marked[TABLE_EVENT] = true;
-    }
+    if (t->field == FIELD_EVENT_NAME &&
+        (!marks(g, mark, TABLE_EVENT) || !mark_event_names(q, t, g, mark[TABLE_EVENT])))
+        return false;
     if ((t->field == FIELD_TRACE_STATE || t->field == FIELD_STATUS_MESSAGE) &&
         !mark_text(q, t, g, spans))
         return false;
     for (int i = TABLE_EVENT; i < TABLE_COUNT; i++)
-        if (marked[i] && !mark_parents(g, i, mark[i], spans))
+        if (mark[i] && !mark_parents(g, i, mark[i], spans))
             return false;
     for (uint32_t i = 0; i < g->g->rows; i++)
         ok[i] = ok[i] && (spans[i] || shape_yes[st->local[i]]);
@@ -518,37 +518,48 @@ static bool any_shape(const struct block_search *q, const struct rows *g)
     return false;
 }
 
+/* The rows whose shape and duration are right. */
+static bool *begin_rows(struct block_search *q, struct rows *g)
+{
+    const struct rows_table *st = &g->table[TABLE_SPAN];
+    bool *ok = reader_alloc(q->r, g->g->rows, sizeof *ok);
+    if (!ok || !rows_parts(g) || !rows_shapes(g, TABLE_SPAN))
+        return NULL;
+    for (uint32_t i = 0; i < g->g->rows; i++)
+        ok[i] = q->shape_ok[st->shape[st->local[i]]];
+    return apply_duration(q, g, ok) ? ok : NULL;
+}
+
 /* Which rows of a group that was probed satisfy everything but time, and perhaps duration; *rows is
- * NULL when none does. */
+ * NULL when none does. A tag is judged when the tags before it have left rows, and rows are looked
+ * at when the first tag has left values. */
 static bool match_rows(struct block_search *q, uint32_t no, struct rows **rows, bool **ok)
 {
-    const struct group *group = &q->b->groups[no];
-    bool some = true;
+    bool some;
     *rows = NULL;
+    *ok = NULL;
     struct rows *g = reader_alloc(q->r, 1, sizeof *g);
     if (!g || !rows_open_directory(q->r, q->s, no, g))
         return false;
     if (!any_shape(q, g))
         return true;
-    for (uint32_t i = 0; i < q->q->tag_count && some; i++)
-        if (q->tags[i].may_vary && !judge_tag(q, &q->tags[i], g, &some))
-            return false;
-    if (!some)
-        return true;
-    const struct rows_table *st = &g->table[TABLE_SPAN];
-    *ok = reader_alloc(q->r, group->rows, sizeof **ok);
-    if (!*ok || !rows_parts(g) || !rows_shapes(g, TABLE_SPAN))
-        return false;
-    for (uint32_t i = 0; i < group->rows; i++)
-        (*ok)[i] = q->shape_ok[st->shape[st->local[i]]];
-    if (!apply_duration(q, g, *ok))
-        return false;
     for (uint32_t i = 0; i < q->q->tag_count; i++) {
-        if (q->tags[i].may_vary && !apply_tag(q, &q->tags[i], g, *ok))
+        struct tag_plan *t = &q->tags[i];
+        if (!t->may_vary)
+            continue;
+        if (!judge_tag(q, t, g, &some))
             return false;
-        if (!memchr(*ok, 1, group->rows))
+        if (!some)
+            return true;
+        if (!*ok && !(*ok = begin_rows(q, g)))
+            return false;
+        if (!apply_tag(q, t, g, *ok))
+            return false;
+        if (!memchr(*ok, 1, g->g->rows))
             return true;
     }
+    if (!*ok && !(*ok = begin_rows(q, g)))
+        return false;
     *rows = g;
     return true;
 }
