@@ -148,16 +148,19 @@ def a_search_that_ends_at_its_budget_says_so():
     with Server("--query-max-bytes", "1", "--memtable", "64KiB", "--compact-cpu-percent", "0") as server:  # blocks stay many
         loaded(server, "--traces", "60")
         until(lambda: b"ended at its budget" in ask(server, "search", "--limit", "1000").stderr, what="a search too large")
-        found, cursor = [], ()
+        found, cursor, continued = [], (), []
         while True:
             done = ask(server, "search", "-o", "id", "--limit", "10", *cursor)
             found += done.stdout.decode().split()
             hint = done.stderr.split(b"--cursor ")[1:]
             if not hint:
                 break
+            continued.append(done.stderr)
             cursor = ("--cursor", hint[0].split()[0].decode())
         counted = ask(server, "search", "--order", "spans", "--limit", "1000")
         check(b"ended at its budget" in counted.stderr and b"--cursor" not in counted.stderr, counted.stderr)
+        check(b"raise query.max-bytes" in counted.stderr, "nothing says how to get further")
+        check(all(b"raise query.max-bytes" not in said for said in continued), "a search that can go on says it cannot")
         server.stop()
         whole = lymer("search", "--data", server.data, "-o", "id", "--limit", "1000").stdout.decode().split()
         equal(found, whole[:len(found)], "as far as it goes it is exact")

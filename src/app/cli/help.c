@@ -71,7 +71,7 @@ void cli_help_all(unsigned width, struct buf *out)
     }
     buf_add_c(out,
               "\n`lymer COMMAND --help` tells more. Exit codes: 0 ok, 1 what was asked about is "
-              "so,\n2 wrong usage, 3 not found, 4 unreachable.\n");
+              "so,\n2 wrong usage, 3 not found, 4 unreachable or unable to answer.\n");
 }
 
 /* --- completion: each option as "--name<TAB-free>help" for the shell's own syntax --- */

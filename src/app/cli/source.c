@@ -58,7 +58,8 @@ int source_open(struct source *s, const struct cli *c)
         snprintf(s->headers, sizeof s->headers, "x-tenant: %s\r\n", tenant);
     if (!url)
         url = getenv("LYMER_URL");
-    if (client_init(&s->client, url && *url ? url : "http://127.0.0.1:16686", TIMEOUT_NS, &e))
+    s->guessed = !url || !*url;
+    if (client_init(&s->client, s->guessed ? "http://127.0.0.1:16686" : url, TIMEOUT_NS, &e))
         return cli_fail(c, CLI_USAGE, "%s", err_msg(&e));
     return CLI_OK;
 }
@@ -136,6 +137,11 @@ static enum errc ask(struct source *s, const struct buf *path, struct str *body,
     enum errc code = client_call(&s->client, "GET", path->p, s->headers, STR_NONE, ANSWER_MAX, NULL,
                                  NULL, &a, e);
     s->status = code ? 0 : a.status;
+    if (code == E_UNAVAILABLE && s->guessed) {
+        struct err why = *e;
+        code = fail(e, code, "%s: is a server there? --url or LYMER_URL names another",
+                    err_msg(&why));
+    }
     if (!code && a.status / 100 != 2) {
         error_sentence(buf_str(&a.body), said);
         code = fail(e,

@@ -21,6 +21,7 @@
 struct source {
     const struct cli *cli;
     struct client client;
+    bool guessed;        /* nobody said where the server is */
     int status;          /* of the last answer; 0: there was none */
     struct store *store; /* NULL: over HTTP */
     struct snap *snap;
