@@ -127,28 +127,42 @@ static void error_sentence(struct str body, char out[SAID_MAX])
         out[--n] = 0;
 }
 
-/* The body in s->arena. 404 is E_NOT_FOUND, 503 and the like E_UNAVAILABLE. */
-static enum errc ask(struct source *s, const struct buf *path, struct str *body, struct err *e)
+/* Any answer is E_OK; fini it always. */
+static enum errc call(struct source *s, const struct buf *path, size_t body_max, client_sink *sink,
+                      void *arg, struct client_answer *a, struct err *e)
 {
-    struct client_answer a;
-    char said[SAID_MAX];
-    if (path->failed)
-        return fail(e, E_USAGE, "the question is too long");
-    enum errc code = client_call(&s->client, "GET", path->p, s->headers, STR_NONE, ANSWER_MAX, NULL,
-                                 NULL, &a, e);
-    s->status = code ? 0 : a.status;
-    if (code == E_UNAVAILABLE && s->guessed) {
+    *a = (struct client_answer){0};
+    enum errc code = path->failed ? fail(e, E_USAGE, "the question is too long")
+                                  : client_call(&s->client, "GET", path->p, s->headers, STR_NONE,
+                                                body_max, sink, arg, a, e);
+    s->status = code ? 0 : a->status;
+    if (code == E_UNAVAILABLE && !a->status && s->guessed) {
         struct err why = *e;
         code = fail(e, code, "%s: is a server there? --url or LYMER_URL names another",
                     err_msg(&why));
     }
+    return code;
+}
+
+/* Fails with what the server says. */
+static enum errc refused(const struct client_answer *a, enum errc code, struct err *e)
+{
+    char said[SAID_MAX];
+    error_sentence(buf_str(&a->body), said);
+    return fail(e, code, code == E_NOT_FOUND ? "%s" : "%s (HTTP %d)", said, a->status);
+}
+
+/* The body in s->arena. 404 is E_NOT_FOUND, 503 and the like E_UNAVAILABLE. */
+static enum errc ask(struct source *s, const struct buf *path, struct str *body, struct err *e)
+{
+    struct client_answer a;
+    enum errc code = call(s, path, ANSWER_MAX, NULL, NULL, &a, e);
     if (!code && a.status / 100 != 2) {
-        error_sentence(buf_str(&a.body), said);
-        code = fail(e,
-                    a.status == 404   ? E_NOT_FOUND
-                    : a.status == 400 ? E_INVALID
-                                      : E_UNAVAILABLE,
-                    a.status == 404 ? "%s" : "%s (HTTP %d)", said, a.status);
+        code = refused(&a,
+                       a.status == 404   ? E_NOT_FOUND
+                       : a.status == 400 ? E_INVALID
+                                         : E_UNAVAILABLE,
+                       e);
     } else if (!code) {
         *body = arena_str(&s->arena, buf_str(&a.body));
         if (!body->p && a.body.n)
@@ -974,7 +988,7 @@ enum errc source_summary(struct source *s, const uint8_t id[16], struct trace_su
 enum errc source_export(struct source *s, const struct trace_query *q, client_sink *line, void *arg,
                         struct err *e)
 {
-    char number[NUM_TEXT_MAX], said[SAID_MAX];
+    char number[NUM_TEXT_MAX];
     struct client_answer a;
     if (s->store)
         return export_lines(s->snap, q, line, arg, e);
@@ -996,15 +1010,9 @@ enum errc source_export(struct source *s, const struct trace_query *q, client_si
         path_add(&path, "tag", tag);
     }
     buf_add_char(&path, 0);
-    enum errc code = path.failed ? fail(e, E_USAGE, "the question is too long")
-                                 : client_call(&s->client, "GET", path.p, s->headers, STR_NONE, MIB,
-                                               line, arg, &a, e);
-    if (path.failed)
-        return code;
-    if (!code && a.status / 100 != 2) {
-        error_sentence(buf_str(&a.body), said);
-        code = fail(e, E_UNAVAILABLE, "%s (HTTP %d)", said, a.status);
-    }
+    enum errc code = call(s, &path, MIB, line, arg, &a, e);
+    if (!code && a.status / 100 != 2)
+        code = refused(&a, E_UNAVAILABLE, e);
     client_answer_fini(&a);
     buf_fini(&path);
     return code;
