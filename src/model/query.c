@@ -123,12 +123,13 @@ static void budget_text(struct buf *out, const struct trace_hits *hits, enum que
 struct str query_coverage_text(const struct trace_hits *hits, enum query_order o, struct arena *a)
 {
     struct buf out = buf_init(4 * KIB);
-    if (!hits->complete)
+    if (!hits->complete) {
         budget_text(&out, hits, o);
-    if (!hits->complete && !hits->more)
-        buf_add_c(&out,
-                  ", and there is no going on from here: ask for less (a time, a service), or "
-                  "raise query.max-bytes and query.max-time");
+        if (!hits->more)
+            buf_add_c(&out,
+                      ", and there is no going on from here: ask for less (a time, a service), or "
+                      "raise query.max-bytes and query.max-time");
+    }
     if (hits->damaged)
         buf_addf(&out, "%s%u of the blocks cannot be read whole, and what is damaged was left out",
                  out.n ? "; " : "", hits->damaged);

@@ -133,6 +133,11 @@ static inline int block_index_cmp(const void *x, const void *y)
 #define FILTER_PAGE_BYTES (FILTER_BLOCKS * 32 + 4)
 #define FILTER_BITS       10u /* a value */
 
+static inline bool filter_page_ok(const uint8_t page[FILTER_PAGE_BYTES])
+{
+    return block_crc_ok(page, FILTER_BLOCKS * 32, load_u32le(page + FILTER_BLOCKS * 32));
+}
+
 static inline uint64_t filter_key_seed(struct str key)
 {
     return hash_str(key, 4);

@@ -456,7 +456,7 @@ static bool verify_head(struct reader *r)
 bool filter_check(struct reader *r, const uint8_t *p, size_t n)
 {
     for (size_t at = 0; at < n; at += FILTER_PAGE_BYTES)
-        if (!block_crc_ok(p + at, FILTER_BLOCKS * 32, load_u32le(p + at + FILTER_BLOCKS * 32)))
+        if (!filter_page_ok(p + at))
             return reader_bad(r, "a filter");
     return true;
 }

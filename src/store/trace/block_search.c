@@ -245,8 +245,7 @@ static enum errc filter_may_have(struct block_search *q, const struct group *g, 
     if (code)
         return code;
     *q->bytes_read += got;
-    if (got != sizeof page ||
-        !block_crc_ok(page, FILTER_BLOCKS * 32, load_u32le(page + FILTER_BLOCKS * 32)))
+    if (got != sizeof page || !filter_page_ok(page))
         return fail(e, E_CORRUPT, "%s: a filter is damaged", q->b->path);
     const uint8_t *p = page + at % FILTER_BLOCKS * 32;
     *may = true;
@@ -518,16 +517,18 @@ static bool any_shape(const struct block_search *q, const struct rows *g)
     return false;
 }
 
-/* The rows whose shape and duration are right. */
-static bool *begin_rows(struct block_search *q, struct rows *g)
+/* The rows whose shape and duration are right, made when first asked for. */
+static bool begin_rows(struct block_search *q, struct rows *g, bool **ok)
 {
     const struct rows_table *st = &g->table[TABLE_SPAN];
-    bool *ok = reader_alloc(q->r, g->g->rows, sizeof *ok);
-    if (!ok || !rows_parts(g) || !rows_shapes(g, TABLE_SPAN))
-        return NULL;
+    if (*ok)
+        return true;
+    *ok = reader_alloc(q->r, g->g->rows, sizeof **ok);
+    if (!*ok || !rows_parts(g) || !rows_shapes(g, TABLE_SPAN))
+        return false;
     for (uint32_t i = 0; i < g->g->rows; i++)
-        ok[i] = q->shape_ok[st->shape[st->local[i]]];
-    return apply_duration(q, g, ok) ? ok : NULL;
+        (*ok)[i] = q->shape_ok[st->shape[st->local[i]]];
+    return apply_duration(q, g, *ok);
 }
 
 /* Which rows of a group that was probed satisfy everything but time, and perhaps duration; *rows is
@@ -551,14 +552,12 @@ static bool match_rows(struct block_search *q, uint32_t no, struct rows **rows, 
             return false;
         if (!some)
             return true;
-        if (!*ok && !(*ok = begin_rows(q, g)))
-            return false;
-        if (!apply_tag(q, t, g, *ok))
+        if (!begin_rows(q, g, ok) || !apply_tag(q, t, g, *ok))
             return false;
         if (!memchr(*ok, 1, g->g->rows))
             return true;
     }
-    if (!*ok && !(*ok = begin_rows(q, g)))
+    if (!begin_rows(q, g, ok))
         return false;
     *rows = g;
     return true;

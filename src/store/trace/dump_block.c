@@ -110,8 +110,7 @@ static void dump_filter(struct dump *d, struct reader *r, const struct group *g)
         uint8_t page[FILTER_PAGE_BYTES];
         size_t got = 0;
         bool ok = os_pread(r->b->file, page, sizeof page, at + off, &got, NULL) == E_OK &&
-                  got == sizeof page &&
-                  block_crc_ok(page, FILTER_BLOCKS * 32, load_u32le(page + FILTER_BLOCKS * 32));
+                  got == sizeof page && filter_page_ok(page);
         bad += !ok;
     }
     dump_begin(d, "filter");

@@ -1433,6 +1433,13 @@ TEST(a_merge_notices_damage_in_what_it_takes_over)
 
 /* --- merging: rows whose columns are read from several row groups --- */
 
+static struct str random_print(char *buf, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        buf[k] = (char)('!' + roll(94));
+    return str_of(buf, n);
+}
+
 /* n spans of traces first, first + step … whose only attribute is a text of `len` characters, of
  * which `random` are; they start in the order of the traces. */
 static void add_long_texts(struct batch_builder *bb, uint32_t first, uint32_t step, uint32_t n,
@@ -1448,8 +1455,7 @@ static void add_long_texts(struct batch_builder *bb, uint32_t first, uint32_t st
         memcpy(s->span_id, &span, 8);
         bb_name(bb, s, STR("op"));
         s->start_ns = s->end_ns = NS_PER_S + i;
-        for (size_t k = 0; k < random; k++)
-            text[k] = (char)('!' + roll(94));
+        (void)random_print(text, random);
         bb_attr_str(bb, key, ATTR_STR, str_of(text, len));
         CHECK(bb_span_end(bb));
     }
@@ -1731,13 +1737,6 @@ static void add_pair(struct batch_builder *batch, struct str op, struct str a, s
     bb_attr_str(batch, STR("a"), ATTR_STR, a);
     bb_attr_str(batch, STR("b"), ATTR_STR, b);
     CHECK(bb_span_end(batch));
-}
-
-static struct str random_print(char *buf, size_t n)
-{
-    for (size_t k = 0; k < n; k++)
-        buf[k] = (char)('!' + roll(94));
-    return str_of(buf, n);
 }
 
 /* Row groups of random pairs; in each one span, of the operation "other", has found, found. */
